@@ -1,0 +1,54 @@
+"""What all definitions share: the place in the user's file where each was written, and the column types."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from twofold.errors import DefinitionError
+
+_PACKAGE = str(Path(__file__).resolve().parent.parent)
+
+
+@dataclass(frozen=True)
+class Place:
+    """File and line where a definition stands, for error texts."""
+
+    file: str
+    line: int
+
+    def __str__(self) -> str:
+        return f"{Path(self.file).name}:{self.line}"
+
+
+def caller_place() -> Place:
+    """The nearest frame outside this package (and outside generated dataclass code)."""
+    frame = sys._getframe(1)
+    while frame.f_back is not None and (frame.f_code.co_filename.startswith((_PACKAGE, "<"))):
+        frame = frame.f_back
+    return Place(frame.f_code.co_filename, frame.f_lineno)
+
+
+class Category:
+    """A text column of a request that reaches the estimator; its codes are frozen with the model version, unseen is null."""
+
+
+ColumnType = type[Any]
+TYPE_NAMES: dict[ColumnType, str] = {
+    str: "str",
+    int: "int",
+    float: "float",
+    bool: "bool",
+    datetime: "datetime",
+    Category: "category",
+}
+
+
+def type_name(kind: ColumnType, what: str) -> str:
+    """The name of a column type; raises DefinitionError with the types that can be had."""
+    if isinstance(kind, type) and kind in TYPE_NAMES:
+        return TYPE_NAMES[kind]
+    raise DefinitionError(f"{what} has the type {kind!r}; types are str, int, float, bool, datetime and tw.Category")

@@ -1,0 +1,105 @@
+"""Sources of events: a schema, a time column, an identity, and row-level steps before aggregation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from twofold.definitions.base import ColumnType, Place, caller_place, type_name
+from twofold.errors import NotYet
+from twofold.instants import Duration, duration_us
+
+if TYPE_CHECKING:
+    import polars as pl
+
+StepKind = Literal["filter", "with_columns", "rename"]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One row-level step: `filter` holds one expression, `with_columns` named ones, `rename` old -> new names."""
+
+    kind: StepKind
+    content: Mapping[str, Any]
+    place: Place
+
+
+@dataclass(frozen=True, init=False)
+class Events:
+    """A source of events: rows of `schema` that happened at the instant in the column `time`.
+
+    `schema` need not name the time column; it is a datetime. `id` names the column that makes an event the same event when it
+    comes twice; it implies `dedupe="10m"` (None turns that off). `zone` is the zone of datetimes that carry none (without it
+    they are refused). `partition_by` names the columns that the log partitions by (default: `id`, else the whole row).
+    """
+
+    name: str
+    schema: Mapping[str, ColumnType]
+    time: str
+    id: str | None
+    dedupe: Duration | None | Literal["default"]
+    zone: str | None
+    partition_by: str | tuple[str, ...] | None
+    steps: tuple[Step, ...]
+    place: Place = field(compare=False, repr=False)
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        schema: Mapping[str, ColumnType],
+        time: str,
+        id: str | None = None,
+        dedupe: Duration | None | Literal["default"] = "default",
+        zone: str | None = None,
+        partition_by: str | tuple[str, ...] | list[str] | None = None,
+    ) -> None:
+        by = tuple(partition_by) if isinstance(partition_by, list) else partition_by
+        values = {"name": name, "schema": dict(schema), "time": time, "id": id, "dedupe": dedupe, "zone": zone, "partition_by": by}
+        for key, value in {**values, "steps": (), "place": caller_place()}.items():
+            object.__setattr__(self, key, value)
+
+    @property
+    def columns(self) -> dict[str, str]:
+        """Type name of every column that arrives, the time column (a datetime) included."""
+        named = {column: type_name(kind, f"{self.name}.{column}") for column, kind in self.schema.items()}
+        return {**named, self.time: "datetime"}
+
+    @property
+    def dedupe_us(self) -> int | None:
+        """Horizon of duplicate removal in microseconds; None where events of one id all count."""
+        if self.dedupe == "default":
+            return duration_us("10m") if self.id else None
+        return None if self.dedupe is None else duration_us(self.dedupe)
+
+    def filter(self, condition: pl.Expr) -> Events:
+        """The same events, only those for which `condition` is true."""
+        return self._with(Step("filter", {"condition": condition}, caller_place()))
+
+    def with_columns(self, **columns: pl.Expr) -> Events:
+        """The same events with columns added or replaced by row-level expressions."""
+        return self._with(Step("with_columns", columns, caller_place()))
+
+    def rename(self, **new_names: str) -> Events:
+        """The same events with columns renamed, `old="new"`."""
+        return self._with(Step("rename", new_names, caller_place()))
+
+    def explode(self, column: str) -> Events:
+        """Not carried out yet: one event for each element of a list column."""
+        raise NotYet(f"Events.explode({column!r}) is not carried out by this version ({caller_place()})")
+
+    def join(self, table: object, on: str) -> Events:
+        """Not carried out yet: freezes the joined row at the event's position."""
+        raise NotYet(f"Events.join(..., on={on!r}) is not carried out by this version ({caller_place()})")
+
+    def _with(self, step: Step) -> Events:
+        return replace_fields(self, steps=(*self.steps, step))
+
+
+def replace_fields(events: Events, **changes: Any) -> Events:
+    """A copy with other field values (dataclasses.replace without the public constructor)."""
+    copy = object.__new__(Events)
+    for name in Events.__dataclass_fields__:
+        object.__setattr__(copy, name, changes.get(name, getattr(events, name)))
+    return copy

@@ -1,0 +1,52 @@
+"""Tables: the latest whole row of a key before t."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from twofold.definitions.base import ColumnType, Place, caller_place, type_name
+from twofold.definitions.use import ViewUse
+
+
+@dataclass(frozen=True)
+class Table:
+    """The latest whole row before t for a key; a null in it stays null.
+
+    With `time` the table changes slowly: its rows are events, loaded or streamed. Without `time` it is static: the last loaded
+    row of a key holds for ever. The feature names are the other columns' names.
+    """
+
+    name: str
+    key: str | tuple[str, ...]
+    schema: Mapping[str, ColumnType]
+    time: str | None = None
+    zone: str | None = None
+    max_age: str | None = None
+    place: Place = field(default_factory=caller_place, compare=False, repr=False)
+
+    @property
+    def by(self) -> tuple[str, ...]:
+        """Names of the key columns."""
+        return (self.key,) if isinstance(self.key, str) else tuple(self.key)
+
+    @property
+    def columns(self) -> dict[str, str]:
+        """Type name of every column, the time column included where there is one."""
+        named = {column: type_name(kind, f"{self.name}.{column}") for column, kind in self.schema.items()}
+        return named if self.time is None else {**named, self.time: "datetime"}
+
+    @property
+    def value_columns(self) -> tuple[str, ...]:
+        """The columns that are features: neither key nor time."""
+        return tuple(column for column in self.schema if column not in self.by and column != self.time)
+
+    def on(self, prefix: str | None = None, **keys: str) -> ViewUse:
+        """This table read by other request fields: `.on(tailnum="plane")`."""
+        return ViewUse(self, dict(keys), prefix, None, caller_place())
+
+    def __getitem__(self, columns: str | tuple[str, ...]) -> ViewUse:
+        """Only some columns of the table, for a model."""
+        chosen = (columns,) if isinstance(columns, str) else tuple(columns)
+        return ViewUse(self, {}, None, chosen, caller_place())
+

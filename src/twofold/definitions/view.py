@@ -1,0 +1,47 @@
+"""Views: the features of one source for one kind of key, and their use in a model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from twofold.definitions.base import Place, caller_place
+from twofold.definitions.events import Events
+from twofold.definitions.features import Feature
+from twofold.definitions.use import ViewUse
+
+Mode = Literal["hybrid", "batch", "stream"]
+
+
+@dataclass(frozen=True)
+class View:
+    """Features of `source` for each key of the columns `by` (none: one key `()` for all events).
+
+    `mode` says how fresh: "hybrid" (generation + delta), "batch" (generation only, rebuilt on the cron expression `refresh`, UTC),
+    "stream" (delta only). `max_age` marks values older than this as `stale`. `as_of="build"` ends a batch view's window at the build.
+    """
+
+    name: str
+    source: Events
+    by: str | tuple[str, ...] | list[str] = ()
+    features: Mapping[str, Feature] = field(default_factory=dict)
+    mode: Mode = "hybrid"
+    refresh: str | None = None
+    max_age: str | None = None
+    as_of: Literal["request", "build"] = "request"
+    place: Place = field(default_factory=caller_place, compare=False, repr=False)
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """Names of the key columns."""
+        return (self.by,) if isinstance(self.by, str) else tuple(self.by)
+
+    def on(self, prefix: str | None = None, **keys: str) -> ViewUse:
+        """This view read by other request fields: `airport.on(origin="dest", prefix="dest_")` looks up the key `origin` in the field `dest`."""
+        return ViewUse(self, dict(keys), prefix, None, caller_place())
+
+    def __getitem__(self, features: str | tuple[str, ...]) -> ViewUse:
+        """Only some features of the view, for a model: `aircraft["delay_12h"]`."""
+        chosen = (features,) if isinstance(features, str) else tuple(features)
+        return ViewUse(self, {}, None, chosen, caller_place())

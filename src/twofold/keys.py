@@ -1,0 +1,83 @@
+"""Typed key <-> ordered bytes: the one encoding of every store, injective and order preserving.
+
+Each part is a tag and a payload that ends itself, so ("1", "12") is never ("11", "2") and no key is a prefix of another of the same arity.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from datetime import datetime
+
+from twofold.errors import SchemaMismatch
+from twofold.instants import to_datetime, to_us
+
+KeyPart = str | int | bool | bytes | datetime
+Key = tuple[KeyPart, ...]
+
+_INT, _TEXT, _FALSE, _TRUE, _BYTES, _INSTANT = 0x10, 0x20, 0x30, 0x31, 0x40, 0x50
+_SIGN = 1 << 63
+
+
+def encode_key(key: Sequence[KeyPart]) -> bytes:
+    """Bytes of a key; `()` is `b""`. Raises SchemaMismatch for a null, a float or an integer beyond 64 bits.
+
+    >>> encode_key(("1", "12")) == encode_key(("11", "2"))
+    False
+    """
+    return b"".join(_encode_part(part) for part in key)
+
+
+def _encode_part(part: KeyPart) -> bytes:
+    match part:
+        case str():
+            return b"\x20" + _escaped(part.encode("utf-8", "surrogatepass"))
+        case bool():
+            return b"\x31" if part else b"\x30"
+        case int():
+            if not -_SIGN <= part < _SIGN:
+                raise SchemaMismatch(f"key {part} does not fit 64 bits; declare it as str")
+            return b"\x10" + (part + _SIGN).to_bytes(8, "big")
+        case bytes():
+            return b"\x40" + _escaped(part)
+        case datetime():
+            return b"\x50" + (to_us(part) + _SIGN).to_bytes(8, "big")
+    raise SchemaMismatch(f"{part!r} cannot be part of a key; keys are str, int, bool, bytes or datetime")
+
+
+def _escaped(raw: bytes) -> bytes:
+    return raw.replace(b"\x00", b"\x00\xff") + b"\x00"
+
+
+def decode_key(encoded: bytes) -> Key:
+    """The key that `encode_key` made these bytes from."""
+    parts: list[KeyPart] = []
+    at = 0
+    while at < len(encoded):
+        tag, at = encoded[at], at + 1
+        if tag in (_FALSE, _TRUE):
+            parts.append(tag == _TRUE)
+        elif tag in (_INT, _INSTANT):
+            value = int.from_bytes(encoded[at : at + 8], "big") - _SIGN
+            parts.append(value if tag == _INT else to_datetime(value))
+            at += 8
+        else:
+            end = _terminator(encoded, at)
+            raw = encoded[at:end].replace(b"\x00\xff", b"\x00")
+            parts.append(raw.decode("utf-8", "surrogatepass") if tag == _TEXT else raw)
+            at = end + 1
+    return tuple(parts)
+
+
+def _terminator(encoded: bytes, at: int) -> int:
+    end = encoded.index(b"\x00", at)
+    while encoded[end + 1 : end + 2] == b"\xff":
+        end = encoded.index(b"\x00", end + 2)
+    return end
+
+
+def partition_of(encoded: bytes, partitions: int) -> int:
+    """The partition that a key's bytes belong to: a pinned hash, the same in every process and version."""
+    if partitions == 1:
+        return 0
+    return int.from_bytes(hashlib.blake2b(encoded, digest_size=8).digest(), "big") % partitions

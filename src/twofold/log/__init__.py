@@ -1,0 +1,1 @@
+"""The event log: record batches at positions, durable when acknowledged."""

@@ -1,0 +1,153 @@
+"""What a replica loads: the serving plan, data only (key layout, merge programme, predictor file, derived functions as source)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+
+class Frozen(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Plain data, compared by value, written as JSON."""
+
+
+class SourcePlan(Frozen, frozen=True):
+    """What ingest needs to check, partition and store the events of one source.
+
+    `columns` maps every column that arrives to its type name, the time column included. `time` is None for a static table.
+    `partition_by` are columns; empty means the whole row.
+    """
+
+    name: str
+    columns: dict[str, str]
+    time: str | None
+    id: str | None = None
+    dedupe_us: int | None = None
+    zone: str | None = None
+    partition_by: tuple[str, ...] = ()
+    is_table: bool = False
+
+
+class WindowPlan(Frozen, frozen=True):
+    """`[floor(t - width, hop), t)`; `width_us` None is all time (its hop is 0)."""
+
+    width_us: int | None
+    hop_us: int
+    label: str
+
+
+class SlotPlan(Frozen, frozen=True):
+    """One state of a tile: an aggregate's state over one input. `input` is an index into the view's inputs; -1 is the event itself."""
+
+    aggregate: str
+    input: int
+
+
+class InputPlan(Frozen, frozen=True):
+    """One input column of a view: its canonical text (for people and hashes) and its type name ("row" is a whole table row)."""
+
+    text: str
+    type: str
+
+
+class FeaturePlan(Frozen, frozen=True):
+    """One feature: the result of a slot over a window. `type` is the type name of its values."""
+
+    name: str
+    version: str
+    slot: int
+    window: int
+    type: str
+
+
+class ViewPlan(Frozen, frozen=True):
+    """The merge programme of one view version.
+
+    A table is a view with one slot `last` over an input of type "row"; then `row` names the row's columns and types, and every
+    feature reads its column of that row (`slot` 0, `window` 0).
+    """
+
+    name: str
+    version: str
+    source: str
+    by: dict[str, str]
+    mode: str
+    windows: tuple[WindowPlan, ...]
+    inputs: tuple[InputPlan, ...]
+    slots: tuple[SlotPlan, ...]
+    features: tuple[FeaturePlan, ...]
+    row: dict[str, str] | None = None
+    refresh: str | None = None
+    max_age_us: int | None = None
+    is_static: bool = False
+
+
+class UsePlan(Frozen, frozen=True):
+    """A view as a model reads it: `keys` are request fields in the order of the view's key columns; `columns` maps a feature's name to the model's column."""
+
+    view: str
+    keys: tuple[str, ...]
+    columns: dict[str, str]
+
+
+class DerivedPlan(Frozen, frozen=True):
+    """A derived column: the source of a function of columns."""
+
+    name: str
+    arguments: tuple[str, ...]
+    source: str
+
+
+class FallbackPlan(Frozen, frozen=True):
+    """`kind` "cached" with `max_age_us`, or "default" with `value`."""
+
+    kind: str
+    max_age_us: int = 0
+    value: Any = None
+
+
+class PredictorPlan(Frozen, frozen=True):
+    """A trained model: which library's file format, where in the registry, its columns in order and the frozen category codes.
+
+    `columns` are the estimator's inputs in order. `categories` maps a column to its texts; the code is the index, unseen is NaN.
+    `output` is "probability" (of the positive class), "value" or "classes".
+    """
+
+    format: str
+    artifact: str
+    columns: tuple[str, ...]
+    categories: dict[str, tuple[str, ...]]
+    output: str
+
+
+class ModelPlan(Frozen, frozen=True):
+    """A model as it is served: its request, its columns, its predictor (None for a feature set or before the first training)."""
+
+    name: str
+    version: str | None
+    request: dict[str, str]
+    uses: tuple[UsePlan, ...]
+    derived: tuple[DerivedPlan, ...]
+    columns: tuple[str, ...]
+    fallback: tuple[FallbackPlan, ...]
+    deadline_us: int
+    predictor: PredictorPlan | None = None
+
+
+class ServingPlan(Frozen, frozen=True):
+    """All that a replica needs to know of a project."""
+
+    project: str
+    sources: dict[str, SourcePlan]
+    views: dict[str, ViewPlan]
+    models: dict[str, ModelPlan]
+
+
+def encode_plan(plan: ServingPlan) -> bytes:
+    """JSON of a plan, the same bytes for the same plan."""
+    return msgspec.json.encode(plan, order="sorted")
+
+
+def decode_plan(raw: bytes) -> ServingPlan:
+    """The plan that `encode_plan` wrote; raises msgspec.ValidationError where it is none."""
+    return msgspec.json.decode(raw, type=ServingPlan)
