@@ -1,0 +1,1 @@
+"""Aggregates, windows, tiles: pure, each compiled kernel beside its plain meaning."""

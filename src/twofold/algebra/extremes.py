@@ -1,0 +1,60 @@
+"""Min and max."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from twofold.algebra.base import Aggregate, Item, Window
+from twofold.algebra.words import decode_value, encode_value
+
+State = tuple[int, Any]
+
+
+class _Extreme(Aggregate[State]):
+    """Shared state: how many values, and the extreme one (None of none)."""
+
+    accepts: ClassVar[frozenset[str]] = frozenset({"int", "float", "bool", "datetime"})
+
+    def zero(self) -> State:
+        return (0, None)
+
+    def add(self, state: State, item: Item) -> State:
+        return self.merge(state, (1, item.value))
+
+    def merge(self, left: State, right: State) -> State:
+        if left[0] == 0 or right[0] == 0:
+            return right if left[0] == 0 else left
+        return (left[0] + right[0], self.pick(left[1], right[1]))
+
+    def pick(self, left: Any, right: Any) -> Any:
+        """The one of two values that stays."""
+        raise NotImplementedError
+
+    def result(self, state: State, t_us: int, window: Window) -> Any:
+        return state[1]
+
+    def encode(self, state: State) -> tuple[int, ...]:
+        return (state[0], encode_value(state[1], self.input_type) if state[0] else 0)
+
+    def decode(self, words: tuple[int, ...]) -> State:
+        return (words[0], decode_value(words[1], self.input_type)) if words[0] else self.zero()
+
+
+class Min(_Extreme):
+    """The smallest value; null in an empty window."""
+
+    name: ClassVar[str] = "min"
+    state: ClassVar[str] = "min"
+
+    def pick(self, left: Any, right: Any) -> Any:
+        return min(left, right)
+
+
+class Max(_Extreme):
+    """The largest value; null in an empty window."""
+
+    name: ClassVar[str] = "max"
+    state: ClassVar[str] = "max"
+
+    def pick(self, left: Any, right: Any) -> Any:
+        return max(left, right)

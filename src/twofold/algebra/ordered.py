@@ -1,0 +1,50 @@
+"""Last: the value whose event_time is greatest, ties by the event's order."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from twofold.algebra.base import Aggregate, Item, Window
+from twofold.algebra.counts import EVERY_TYPE
+from twofold.algebra.words import WIDE_TYPES, decode_value, decode_wide, encode_value, encode_wide
+
+State = tuple[int, tuple[int, int, int], Any]
+_NOTHING: State = (0, (0, 0, 0), None)
+
+
+class Last(Aggregate[State]):
+    """The latest value; null in an empty window. State: how many values, (event_time, order) of the latest, its value."""
+
+    name: ClassVar[str] = "last"
+    state: ClassVar[str] = "last"
+    accepts: ClassVar[frozenset[str]] = EVERY_TYPE - {"event"} | {"row"}
+
+    def zero(self) -> State:
+        return _NOTHING
+
+    def add(self, state: State, item: Item) -> State:
+        return self.merge(state, (1, (item.event_time, *item.order), item.value))
+
+    def merge(self, left: State, right: State) -> State:
+        if left[0] == 0 or right[0] == 0:
+            return right if left[0] == 0 else left
+        later = left if left[1] > right[1] else right
+        return (left[0] + right[0], later[1], later[2])
+
+    def result(self, state: State, t_us: int, window: Window) -> Any:
+        return state[2]
+
+    def encode(self, state: State) -> tuple[int, ...]:
+        if state[0] == 0:
+            return (0,)
+        value = encode_wide(state[2]) if self.input_type in WIDE_TYPES else (encode_value(state[2], self.input_type),)
+        return (state[0], *state[1], *value)
+
+    def decode(self, words: tuple[int, ...]) -> State:
+        if words[0] == 0:
+            return _NOTHING
+        time, major, minor = words[1:4]
+        if self.input_type not in WIDE_TYPES:
+            return (words[0], (time, major, minor), decode_value(words[4], self.input_type))
+        raw = decode_wide(words[4:])
+        return (words[0], (time, major, minor), raw if self.input_type == "row" else raw.decode("utf-8", "surrogatepass"))
