@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, settings
 
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # else every subprocess compiles all modules and kernels anew
 
-settings.register_profile("quick", max_examples=50, deadline=None)
+settings.register_profile("quick", max_examples=50, deadline=None, derandomize=False)
 settings.register_profile(
     "ci",
     max_examples=300,
@@ -23,7 +23,7 @@ settings.register_profile(
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
-    """Choose profile and seed before Hypothesis looks for them; `--hypothesis-profile` and `--hypothesis-seed` still win."""
+    """Choose profile and seed before Hypothesis looks for them; its own options still win."""
     settings.load_profile("ci" if os.environ.get("CI") else "quick")
     if config.option.hypothesis_seed is None:
         config.option.hypothesis_seed = str(random.SystemRandom().randrange(2**32))

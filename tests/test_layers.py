@@ -26,7 +26,7 @@ LINES = (
     ("cli", "console", "http", "testing", "__main__"),
     ("runtime",),
     ("batch", "stream", "learn", "serve", "watch", "advise"),
-    ("log", "store", "tables", "registry", "compute", "learn.predictors"),
+    ("log", "store", "tables", "registry", "compute", "predictors"),
     ("plan",),
     ("definitions",),
     ("algebra",),
@@ -65,9 +65,9 @@ LIBRARIES = {
     "deltalake": ("tables/deltalake.py",),
     "lmdb": ("store/lmdb.py",),
     "nanoarrow": (),
-    "lightgbm": ("learn/predictors/lightgbm.py",),
-    "sklearn": ("learn/predictors/sklearn.py",),
-    "skops": ("learn/predictors/sklearn.py",),
+    "lightgbm": ("predictors/lightgbm.py",),
+    "sklearn": ("predictors/sklearn.py",),
+    "skops": ("predictors/sklearn.py",),
     "cronsim": ("batch/schedule.py",),
     "uvicorn": ("http/*.py",),
     "uvloop": ("http/*.py",),
@@ -120,13 +120,10 @@ def module_of(path: str) -> str:
 
 
 def room_of(module: str) -> str:
-    """The room of a module: its line's name, "base" for other files at the root, "twofold" for the package itself."""
-    rest = module.removeprefix("twofold").removeprefix(".")
-    rooms = sorted((room for line in LINES for room in line), key=len, reverse=True)
-    named = [room for room in rooms if rest == room or rest.startswith(f"{room}.")]
-    if named:
-        return named[0]
-    return "twofold" if not rest else "base" if "." not in rest else rest.split(".")[0]
+    """The room of a module: what LINES names at the root, "base" for other files there, "twofold" for the package."""
+    first, *below = module.split(".")[1:] or ["twofold"]
+    is_room = below or first == "twofold" or any(first in line for line in LINES)
+    return first if is_room else "base"
 
 
 def imports_of(sources: Sources) -> list[Import]:
@@ -332,7 +329,7 @@ CAUGHT = {
     "upward by name": (layers, {"log/base.py": "importlib.import_module('twofold.runtime')"}, "above it"),
     "in the same line": (layers, {"serve/ladder.py": "from twofold.watch.metrics import x"}, "same line"),
     "ports in one line": (layers, {"log/base.py": "from twofold.store.base import x"}, "same line"),
-    "predictors are a port": (layers, {"learn/predictors/base.py": "from twofold.learn.fit import x"}, "above it"),
+    "predictors are a port": (layers, {"predictors/base.py": "from twofold.learn.fit import x"}, "above it"),
     "a submodule by from": (
         layers,
         {"batch/archive.py": "from twofold import stream", "stream/__init__.py": ""},
@@ -366,7 +363,7 @@ CAUGHT = {
         "belongs into",
     ),
     "library by name": (libraries, {"http/app.py": "importlib.import_module('polars')"}, "belongs into"),
-    "a predictor is no learner": (libraries, {"learn/predictors/base.py": "import polars as pl"}, "belongs into"),
+    "a predictor is no learner": (libraries, {"predictors/base.py": "import polars as pl"}, "belongs into"),
     "unlisted library": (libraries, {"http/app.py": "import requests"}, "not in the table"),
     "circle": (
         circles,
@@ -397,7 +394,7 @@ PASSES = {
         layers,
         {"log/sqlite.py": "from twofold.log.base import x\nfrom . import base", "log/base.py": ""},
     ),
-    "a learner and predictors": (layers, {"learn/fit.py": "from twofold.learn.predictors.base import x"}),
+    "a learner and predictors": (layers, {"learn/fit.py": "from twofold.predictors.base import x"}),
     "the lazy exception": (layers, {"definitions/project.py": "def f():\n    from twofold.runtime import x"}),
     "package": (
         layers,

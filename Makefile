@@ -1,0 +1,60 @@
+# `make` lists the targets. Everything is installed into .venv and nothing outside this folder is changed.
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-quick check format bench docs clean
+SHELL := /bin/bash
+
+# A compiled kernel or module that is not written down is compiled again by every process.
+unexport PYTHONDONTWRITEBYTECODE
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+BIN := .venv/bin
+STAMP := .venv/.installed
+PYTEST := $(BIN)/python -m pytest
+PYTEST_ARGS ?=
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  make %-12s %s\n", $$1, $$2 }'
+
+setup: $(STAMP) ## make .venv with everything installed (again only when pyproject.toml or constraints.txt change)
+
+$(STAMP): pyproject.toml constraints.txt
+	@if ! [ -x $(BIN)/python ]; then \
+	  python=""; \
+	  for candidate in $(PYTHON) python3 python3.14 python3.13 python3.12 python3.11; do \
+	    if $$candidate -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then python=$$candidate; break; fi; \
+	  done; \
+	  if [ -z "$$python" ]; then echo "No Python 3.11 or newer was found; name one: make setup PYTHON=/path/to/python3" >&2; exit 1; fi; \
+	  $$python -m venv .venv || { rm -rf .venv; echo "$$python cannot make a virtual environment; on Debian: apt install python3-venv" >&2; exit 1; }; \
+	fi
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+demo: setup ## the whole job on real flights, in about five minutes
+	$(BIN)/python examples/demo.py
+
+test: setup ## all tests
+	$(PYTEST) $(PYTEST_ARGS)
+
+test-quick: setup ## the tests that are not marked slow, below 90 s
+	$(PYTEST) -m "not slow" $(PYTEST_ARGS)
+
+check: setup ## format, lint, types, layers, and what may not stand in a tracked file
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+	$(PYTEST) tests/test_layers.py tests/test_tracked_files.py
+
+format: setup ## format all files and mend what the linter can mend
+	$(BIN)/ruff format
+	$(BIN)/ruff check --fix
+
+bench: setup ## run every bench/bench_*.py
+	@for file in bench/bench_*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+
+docs: setup ## links, examples, glossary and public names of the documentation
+	$(PYTEST) tests/docs $(PYTEST_ARGS)
+
+clean: ## remove what was built and cached (not .venv, not .twofold)
+	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -path ./.venv -prune -o -name __pycache__ -type d -exec rm -rf {} +
