@@ -1,0 +1,1 @@
+"""Trained models as predictors, one library a file: fit, export to a format without code, load, predict."""
