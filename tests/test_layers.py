@@ -153,9 +153,7 @@ def _targets(path: str, node: ast.AST, modules: set[str]) -> list[str]:
             prefix = ".".join([*above[: len(above) + 1 - level], *filter(None, [module])]) if level else module or ""
             full = [f"{prefix}.{alias.name}" for alias in names]
             return sorted({name if name in modules else prefix for name in full})
-        case ast.Call(args=[ast.Constant(value=str(name)), *_]) if ast.unparse(node.func).endswith(
-            ("import_module", "__import__")
-        ):
+        case ast.Call(args=[ast.Constant(value=str(name)), *_]) if ast.unparse(node.func).endswith(("import_module", "__import__")):
             return [name]
     return []
 
@@ -205,9 +203,7 @@ def concrete_implementations(sources: Sources) -> list[str]:
             continue
         own = room_of(module_of(found.path))
         if name not in NO_IMPLEMENTATION and own not in (room, "runtime"):
-            complaints.append(
-                f"{found}: only runtime.py names a concrete implementation; take the protocol from {room}/base.py"
-            )
+            complaints.append(f"{found}: only runtime.py names a concrete implementation; take the protocol from {room}/base.py")
     return complaints
 
 
@@ -249,15 +245,9 @@ def sizes(sources: Sources) -> list[str]:
                 length = (node.end_lineno or node.lineno) - node.lineno + 1
                 if length > MAX_FUNCTION_LINES:
                     long_functions[f"{path}:{node.name}"] = length
-    complaints = [
-        f"{path} has {lines} lines; at most {MAX_FILE_LINES}"
-        for path, lines in long_files.items()
-        if path not in LONG_FILES
-    ]
+    complaints = [f"{path} has {lines} lines; at most {MAX_FILE_LINES}" for path, lines in long_files.items() if path not in LONG_FILES]
     complaints += [
-        f"{name} has {lines} lines; at most {MAX_FUNCTION_LINES}"
-        for name, lines in long_functions.items()
-        if name not in LONG_FUNCTIONS
+        f"{name} has {lines} lines; at most {MAX_FUNCTION_LINES}" for name, lines in long_functions.items() if name not in LONG_FUNCTIONS
     ]
     stale = (LONG_FILES.keys() - long_files) | (LONG_FUNCTIONS.keys() - long_functions)
     return complaints + [f"{name} is short again; take it off the list of exceptions" for name in sorted(stale)]
@@ -285,9 +275,7 @@ RULES: tuple[Callable[[Sources], list[str]], ...] = (layers, concrete_implementa
 @pytest.fixture(scope="module")
 def package() -> Sources:
     below = ROOT / "src" / "twofold"
-    return {
-        path.relative_to(below).as_posix(): path.read_text(encoding="utf-8") for path in sorted(below.rglob("*.py"))
-    }
+    return {path.relative_to(below).as_posix(): path.read_text(encoding="utf-8") for path in sorted(below.rglob("*.py"))}
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
@@ -307,9 +295,7 @@ def test_every_listed_library_is_a_dependency() -> None:
 
 def test_importing_the_package_loads_no_engine() -> None:
     code = f"import sys, twofold; print(*[name for name in {HEAVY!r} if name in sys.modules])"
-    loaded = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env={**os.environ}
-    )
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env={**os.environ})
     assert loaded.stdout.split() == []
 
 
