@@ -171,9 +171,7 @@ class TestOnDisk:
         other.close()
 
     @pytest.mark.parametrize("damage", [b"", b"plam", b"plan and more"])
-    def test_a_damaged_artifact_is_never_returned_and_can_be_put_again(
-        self, opened: SqliteRegistry, damage: bytes
-    ) -> None:
+    def test_a_damaged_artifact_is_never_returned_and_can_be_put_again(self, opened: SqliteRegistry, damage: bytes) -> None:
         name = opened.put_artifact(b"plan")
         file = opened.artifact_path(name)
         file.unlink()
@@ -222,6 +220,7 @@ class TestOnDisk:
             registry = SqliteRegistry(sys.argv[1])
             done = 0
             while done < 20:
+                registry.put_artifact(str(done).encode() * 100_000)
                 seen = registry.alias("count")
                 try:
                     registry.move_alias("count", str(int(seen or 0) + 1), expect=seen)
@@ -229,12 +228,14 @@ class TestOnDisk:
                 except Fenced:
                     pass
             registry.register("late", "same", {"rows": 1})
+            registry.close()
         """
         others = [start(code, path) for _ in range(3)]
         assert [other.communicate(timeout=60)[1] for other in others] == [""] * 3
         registry = SqliteRegistry(path)
         assert [move.value for move in registry.alias_history("count")] == [str(number) for number in range(1, 61)]
         assert len(registry.versions("late")) == 1
+        assert len(list((path / "artifacts").glob("[0-9a-f]*"))) == 20
         registry.close()
 
     def test_a_writer_that_holds_on_is_reported(self, opened: SqliteRegistry, monkeypatch: pytest.MonkeyPatch) -> None:
