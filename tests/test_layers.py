@@ -49,8 +49,9 @@ LIBRARIES = {
     "numba": ANYWHERE,
     "msgspec": ANYWHERE,
     "polars": (
-        "definitions/check.py",
+        "definitions/*.py",
         "plan/compile.py",
+        "plan/inputs.py",
         "plan/reference.py",
         "tables/*.py",
         "batch/*.py",
@@ -63,7 +64,7 @@ LIBRARIES = {
         "runtime.py",
     ),
     "deltalake": ("tables/deltalake.py",),
-    "lmdb": ("store/lmdb.py",),
+    "lmdb": ("store/lmdb.py", "store/environments.py", "store/generations.py"),
     "nanoarrow": (),
     "lightgbm": ("predictors/lightgbm.py",),
     "sklearn": ("predictors/sklearn.py",),
@@ -76,6 +77,12 @@ LIBRARIES = {
     "rich": ("cli/*.py",),
 }
 """Library -> the only files that may import it (for types alone any file may); what is not listed nobody may."""
+
+LAZY_ROOMS = {"definitions"}
+"""Rooms that import libraries inside functions only: a definition loads no engine."""
+
+REPLICA_ROOMS, REPLICA_NEVER = {"serve", "http"}, {"polars", "pandas", "pyarrow", "deltalake", "lightgbm", "sklearn", "skops"}
+"""What a serving process must not load when these rooms are imported: it starts in 2 s and stays below 150 MB."""
 
 HEAVY = (
     "polars",
@@ -218,18 +225,41 @@ def libraries(sources: Sources) -> list[str]:
             complaints.append(f"{found}: {name} is not in the table LIBRARIES")
         elif not any(PurePosixPath(found.path).match(pattern) for pattern in LIBRARIES[name]):
             complaints.append(f"{found}: {name} belongs into {', '.join(LIBRARIES[name]) or 'no file yet'}")
+        elif found.where == "top" and room_of(module_of(found.path)) in LAZY_ROOMS:
+            complaints.append(f"{found}: a definition loads no engine; import {name} inside the function that needs it")
+    return complaints
+
+
+def loaded_by(sources: Sources) -> dict[str, set[str]]:
+    """Module -> what it imports while it is imported itself: modules of the package, and names of libraries."""
+    graph: dict[str, set[str]] = {module_of(path): set() for path in sources}
+    for found in imports_of(sources):
+        own = module_of(found.path)
+        if found.where == "top" and found.target != own:
+            graph[own].add(found.target if is_own(found.target) else found.target.split(".")[0])
+    return graph
+
+
+def replica_start(sources: Sources) -> list[str]:
+    """Importing what serves loads no engine, by whatever chain of imports."""
+    graph = loaded_by(sources)
+    waiting = [[module] for module in graph if room_of(module) in REPLICA_ROOMS]
+    seen = {chain[0] for chain in waiting}
+    complaints = []
+    while waiting:
+        chain = waiting.pop(0)
+        loaded = graph[chain[-1]]
+        complaints += [f"a replica loads {name}: {' -> '.join([*chain, name])}" for name in sorted(loaded & REPLICA_NEVER)]
+        waiting += [[*chain, module] for module in sorted(loaded & graph.keys() - seen)]
+        seen |= loaded
     return complaints
 
 
 def circles(sources: Sources) -> list[str]:
-    """What a module imports when it is imported never comes back to it."""
-    graph: dict[str, set[str]] = {module_of(path): set() for path in sources}
-    for found in imports_of(sources):
-        own = module_of(found.path)
-        if found.where == "top" and found.target in graph and found.target != own:
-            graph[own].add(found.target)
+    """What a module imports while it is imported never comes back to it."""
+    graph = loaded_by(sources)
     try:
-        graphlib.TopologicalSorter(graph).prepare()
+        graphlib.TopologicalSorter({module: loaded & graph.keys() for module, loaded in graph.items()}).prepare()
     except graphlib.CycleError as error:
         return ["a circle of imports: " + " -> ".join(reversed(error.args[1]))]
     return []
@@ -266,7 +296,7 @@ def names(sources: Sources) -> list[str]:
     return complaints
 
 
-RULES: tuple[Callable[[Sources], list[str]], ...] = (layers, concrete_implementations, libraries, circles, sizes, names)
+RULES: tuple[Callable[[Sources], list[str]], ...] = (layers, concrete_implementations, libraries, replica_start, circles, sizes, names)
 
 
 # The package keeps them
@@ -351,6 +381,12 @@ CAUGHT = {
     "library by name": (libraries, {"http/app.py": "importlib.import_module('polars')"}, "belongs into"),
     "a predictor is no learner": (libraries, {"predictors/base.py": "import polars as pl"}, "belongs into"),
     "unlisted library": (libraries, {"http/app.py": "import requests"}, "not in the table"),
+    "a definition loads an engine": (libraries, {"definitions/check.py": "import polars"}, "loads no engine"),
+    "a replica loads an engine": (
+        replica_start,
+        {"serve/a.py": "import twofold.plan.b", "plan/b.py": "from twofold.plan import c", "plan/c.py": "import polars"},
+        "twofold.serve.a -> twofold.plan.b -> twofold.plan.c -> polars",
+    ),
     "circle": (
         circles,
         {"log/a.py": "import twofold.log.b", "log/b.py": "from twofold.log import a"},
@@ -392,6 +428,11 @@ PASSES = {
     "a protocol": (concrete_implementations, {"serve/features.py": "from twofold.store.base import Store"}),
     "library where it belongs": (libraries, {"store/lmdb.py": "import lmdb", "learn/fit.py": "import polars as pl"}),
     "library for types": (libraries, {"definitions/view.py": "if TYPE_CHECKING:\n    import polars as pl"}),
+    "a lazy engine": (libraries, {"definitions/check.py": "def f():\n    import polars"}),
+    "a replica and a lazy engine": (
+        replica_start,
+        {"serve/a.py": "import twofold.plan.b", "plan/b.py": "def f():\n    import twofold.plan.c", "plan/c.py": "import polars"},
+    ),
     "standard library": (libraries, {"http/app.py": "import sqlite3, xml.etree"}),
     "circle for types only": (
         circles,

@@ -71,8 +71,6 @@ def test_a_planted_fault_is_caught(text: str) -> None:
     assert len(faults_of(text)) == 1
 
 
-@pytest.mark.parametrize(
-    "text", ["https://github.com/a/home/b", "../work/x", "Title\n=======\n", "a <<<<<<< b", "net/work/x"]
-)
+@pytest.mark.parametrize("text", ["https://github.com/a/home/b", "../work/x", "Title\n=======\n", "a <<<<<<< b", "net/work/x"])
 def test_a_near_miss_passes(text: str) -> None:
     assert faults_of(text) == []
