@@ -8,9 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from twofold.errors import DefinitionError
-
-_PACKAGE = str(Path(__file__).resolve().parent.parent)
+from twofold.errors import DefinitionError, did_you_mean
 
 
 @dataclass(frozen=True)
@@ -25,9 +23,9 @@ class Place:
 
 
 def caller_place() -> Place:
-    """The nearest frame outside this package (and outside generated dataclass code)."""
+    """The nearest frame outside this package; code that dataclasses generate belongs to the module of its class."""
     frame = sys._getframe(1)
-    while frame.f_back is not None and (frame.f_code.co_filename.startswith((_PACKAGE, "<"))):
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").split(".")[0] == "twofold":
         frame = frame.f_back
     return Place(frame.f_code.co_filename, frame.f_lineno)
 
@@ -51,4 +49,6 @@ def type_name(kind: ColumnType, what: str) -> str:
     """The name of a column type; raises DefinitionError with the types that can be had."""
     if isinstance(kind, type) and kind in TYPE_NAMES:
         return TYPE_NAMES[kind]
-    raise DefinitionError(f"{what} has the type {kind!r}; types are str, int, float, bool, datetime and tw.Category")
+    written = kind if isinstance(kind, str) else getattr(kind, "__name__", repr(kind))
+    nearest = did_you_mean(written.lower().removesuffix("64").removesuffix("32"), TYPE_NAMES.values())
+    raise DefinitionError(f"{what} has the type {written!r}; types are str, int, float, bool, datetime and tw.Category.{nearest}")

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 StepKind = Literal["filter", "with_columns", "rename"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Step:
     """One row-level step: `filter` holds one expression, `with_columns` named ones, `rename` old -> new names."""
 
@@ -25,7 +25,7 @@ class Step:
     place: Place
 
 
-@dataclass(frozen=True, init=False)
+@dataclass(frozen=True, init=False, eq=False)
 class Events:
     """A source of events: rows of `schema` that happened at the instant in the column `time`.
 
@@ -38,11 +38,11 @@ class Events:
     schema: Mapping[str, ColumnType]
     time: str
     id: str | None
-    dedupe: Duration | None | Literal["default"]
+    dedupe: Duration | Literal["default"] | None
     zone: str | None
     partition_by: str | tuple[str, ...] | None
     steps: tuple[Step, ...]
-    place: Place = field(compare=False, repr=False)
+    place: Place = field(repr=False)
 
     def __init__(
         self,
@@ -51,7 +51,7 @@ class Events:
         schema: Mapping[str, ColumnType],
         time: str,
         id: str | None = None,
-        dedupe: Duration | None | Literal["default"] = "default",
+        dedupe: Duration | Literal["default"] | None = "default",
         zone: str | None = None,
         partition_by: str | tuple[str, ...] | list[str] | None = None,
     ) -> None:

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Optional, Union
 
 from twofold.definitions.base import Place, caller_place
 from twofold.errors import NotYet
+from twofold.instants import duration_text, duration_us
 
 if TYPE_CHECKING:
     import polars as pl
 
-Over = str | Sequence[str] | None
+Window = str | timedelta
+Value = Union[str, "pl.Expr"]
+Condition = Optional["pl.Expr"]
+Over = Window | Sequence[Window] | None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Feature:
     """One declared aggregate over one or several windows.
 
@@ -25,52 +30,64 @@ class Feature:
 
     aggregate: str
     input: Any
-    over: tuple[str, ...]
+    over: tuple[Window, ...]
     where: Any
-    hop: str | None
-    place: Place
+    hop: Window | None
+    place: Place = field(repr=False)
 
 
-def _feature(aggregate: str, value: Any, over: Over, where: Any, hop: str | None, ago: str | None) -> Feature:
+def feature_names(name: str, feature: Feature) -> dict[str, str | None]:
+    """Full name -> window of each feature that a declaration gives: `delay` over "60m" and "7d" gives `delay_1h`, `delay_7d`.
+
+    A window is written as `duration_text` writes it; None is all time, and its feature ends in `_all`. Raises DefinitionError for a
+    window that is no duration.
+    """
+    if not feature.over:
+        return {f"{name}_all": None}
+    windows = [duration_text(duration_us(window)) for window in feature.over]
+    return {f"{name}_{window}": window for window in windows}
+
+
+def _feature(aggregate: str, value: Any, over: Over, where: Any, hop: Window | None, ago: Window | None) -> Feature:
     place = caller_place()
     if ago is not None:
         raise NotYet(f"tw.{aggregate}(ago=...) is not carried out by this version ({place})")
-    windows = () if over is None else (over,) if isinstance(over, str) else tuple(over)
+    windows = () if over is None else (over,) if isinstance(over, str | timedelta) else tuple(over)
     return Feature(aggregate, value, windows, where, hop, place)
 
 
 def count(
-    value: str | pl.Expr | None = None, over: Over = None, *, where: pl.Expr | None = None, hop: str | None = None, ago: str | None = None
+    value: Value | None = None, over: Over = None, *, where: Condition = None, hop: Window | None = None, ago: Window | None = None
 ) -> Feature:
     """Number of events in the window, or of those whose `value` is not null; 0 in an empty window."""
     return _feature("count", value, over, where, hop, ago)
 
 
-def sum(value: str | pl.Expr, over: Over = None, *, where: pl.Expr | None = None, hop: str | None = None, ago: str | None = None) -> Feature:
+def sum(value: Value, over: Over = None, *, where: Condition = None, hop: Window | None = None, ago: Window | None = None) -> Feature:
     """The true sum, rounded once to the nearest float64 (equal to `math.fsum`); exact for integers; 0 in an empty window."""
     return _feature("sum", value, over, where, hop, ago)
 
 
-def mean(value: str | pl.Expr, over: Over = None, *, where: pl.Expr | None = None, hop: str | None = None, ago: str | None = None) -> Feature:
+def mean(value: Value, over: Over = None, *, where: Condition = None, hop: Window | None = None, ago: Window | None = None) -> Feature:
     """The true mean, rounded once; of a condition the share of events that meet it; null in an empty window."""
     return _feature("mean", value, over, where, hop, ago)
 
 
-def std(value: str | pl.Expr, over: Over = None, *, where: pl.Expr | None = None, hop: str | None = None, ago: str | None = None) -> Feature:
+def std(value: Value, over: Over = None, *, where: Condition = None, hop: Window | None = None, ago: Window | None = None) -> Feature:
     """Sample standard deviation (n - 1): the root of the true variance, rounded; null below two values, 0 of a constant."""
     return _feature("std", value, over, where, hop, ago)
 
 
-def min(value: str | pl.Expr, over: Over = None, *, where: pl.Expr | None = None, hop: str | None = None, ago: str | None = None) -> Feature:
+def min(value: Value, over: Over = None, *, where: Condition = None, hop: Window | None = None, ago: Window | None = None) -> Feature:
     """The smallest value; null in an empty window."""
     return _feature("min", value, over, where, hop, ago)
 
 
-def max(value: str | pl.Expr, over: Over = None, *, where: pl.Expr | None = None, hop: str | None = None, ago: str | None = None) -> Feature:
+def max(value: Value, over: Over = None, *, where: Condition = None, hop: Window | None = None, ago: Window | None = None) -> Feature:
     """The largest value; null in an empty window."""
     return _feature("max", value, over, where, hop, ago)
 
 
-def last(value: str | pl.Expr, over: Over = None, *, where: pl.Expr | None = None, hop: str | None = None, ago: str | None = None) -> Feature:
+def last(value: Value, over: Over = None, *, where: Condition = None, hop: Window | None = None, ago: Window | None = None) -> Feature:
     """The latest value by event_time, ties by (history version, row) then (partition, offset); null in an empty window."""
     return _feature("last", value, over, where, hop, ago)

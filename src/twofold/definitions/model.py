@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Union
+from typing import TYPE_CHECKING, Any
 
 from twofold.definitions.base import ColumnType, Place, caller_place, type_name
 from twofold.definitions.events import Events
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import polars as pl
 
 
-@dataclass(frozen=True, init=False)
+@dataclass(frozen=True, init=False, eq=False)
 class Rows:
     """The rows to train on: one for each event of `source` that meets `where`, at the instant that the expression `at` gives."""
 
@@ -25,7 +25,7 @@ class Rows:
     at: Any
     where: Any
     later: tuple[str, ...]
-    place: Place = field(compare=False, repr=False)
+    place: Place = field(repr=False)
 
     def __init__(
         self,
@@ -43,7 +43,7 @@ class Rows:
             object.__setattr__(self, name, value)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Label:
     """What is to be foretold: `value` of the first event of `source` in `[at, at + within)` whose columns `on` equal the row's.
 
@@ -55,7 +55,7 @@ class Label:
     value: Any
     within: Duration
     missing: Any = None
-    place: Place = field(default_factory=caller_place, compare=False, repr=False)
+    place: Place = field(default_factory=caller_place, repr=False)
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -77,11 +77,11 @@ class Default:
     value: Any
 
 
-Fallback = Union[Cached, Default]
-Used = Union[View, Table, ViewUse]
+Fallback = Cached | Default
+Used = View | Table | ViewUse
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Model:
     """A prediction: request fields + features + derived columns -> estimator. Without an estimator it is a feature set.
 
@@ -100,7 +100,7 @@ class Model:
     fallback: Sequence[Fallback] = ()
     deadline: Duration = "100ms"
     retrain: str | None = None
-    place: Place = field(default_factory=caller_place, compare=False, repr=False)
+    place: Place = field(default_factory=caller_place, repr=False)
 
     @property
     def uses(self) -> tuple[ViewUse, ...]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Union
+from typing import TYPE_CHECKING, Any
 
 from twofold.definitions.base import Place, caller_place
-from twofold.definitions.events import Events
+from twofold.definitions.events import Events, replace_fields
 from twofold.definitions.model import Model
 from twofold.definitions.table import Table
 from twofold.definitions.view import View
@@ -18,27 +18,27 @@ if TYPE_CHECKING:
     from twofold.runtime import Opened
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Project:
     """A name and the models and views that belong to it; their sources and tables are reached from them."""
 
     name: str
     models: Sequence[Model] = ()
-    views: Sequence[Union[View, Table]] = ()
+    views: Sequence[View | Table] = ()
     sources: Sequence[Events] = ()
-    place: Place = field(default_factory=caller_place, compare=False, repr=False)
+    place: Place = field(default_factory=caller_place, repr=False)
 
-    def reached_views(self) -> tuple[Union[View, Table], ...]:
-        """Every view and table, each once, in the order in which it is reached."""
+    def reached_views(self) -> tuple[View | Table, ...]:
+        """Every view and table, each name once, in the order in which it is reached."""
         return tuple(_unique([*self.views, *(use.view for model in self.models for use in model.uses)]))
 
-    def reached_sources(self) -> tuple[Union[Events, Table], ...]:
-        """Every source of events (before its row-level steps) and every table, each once, in the order in which it is reached."""
-        found: list[Union[Events, Table]] = list(self.sources)
+    def reached_sources(self) -> tuple[Events | Table, ...]:
+        """Every source of events and every table, each name once, in the order in which it is reached; steps are no part of a source."""
+        found: list[Events | Table] = list(self.sources)
         found += [view if isinstance(view, Table) else view.source for view in self.reached_views()]
         for model in self.models:
             found += [part.source for part in (model.rows, model.label) if part is not None]
-        return tuple(_unique(found, key=lambda source: source.name))
+        return tuple(replace_fields(item, steps=()) if isinstance(item, Events) else item for item in _unique(found))
 
     def open(self, home: str | Path = ".twofold", clock: Clock | None = None, **settings: Any) -> Opened:
         """The running system, a context manager; all embedded state lies under `home`."""
@@ -47,9 +47,10 @@ class Project:
         return open_project(self, home=home, clock=clock, **settings)
 
 
-def _unique(items: Sequence[Any], key: Any = id) -> Iterator[Any]:
-    seen: set[Any] = set()
+def _unique(items: Sequence[Any]) -> Iterator[Any]:
+    """Each name once: `check` has seen to it that one name has one content."""
+    seen: set[str] = set()
     for item in items:
-        if key(item) not in seen:
-            seen.add(key(item))
+        if item.name not in seen:
+            seen.add(item.name)
             yield item

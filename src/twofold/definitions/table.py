@@ -9,7 +9,7 @@ from twofold.definitions.base import ColumnType, Place, caller_place, type_name
 from twofold.definitions.use import ViewUse
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Table:
     """The latest whole row before t for a key; a null in it stays null.
 
@@ -23,7 +23,7 @@ class Table:
     time: str | None = None
     zone: str | None = None
     max_age: str | None = None
-    place: Place = field(default_factory=caller_place, compare=False, repr=False)
+    place: Place = field(default_factory=caller_place, repr=False)
 
     @property
     def by(self) -> tuple[str, ...]:
@@ -42,11 +42,10 @@ class Table:
         return tuple(column for column in self.schema if column not in self.by and column != self.time)
 
     def on(self, prefix: str | None = None, **keys: str) -> ViewUse:
-        """This table read by other request fields: `.on(tailnum="plane")`."""
+        """Read by other request fields: `.on(tailnum="plane")`."""
         return ViewUse(self, dict(keys), prefix, None, caller_place())
 
     def __getitem__(self, columns: str | tuple[str, ...]) -> ViewUse:
         """Only some columns of the table, for a model."""
         chosen = (columns,) if isinstance(columns, str) else tuple(columns)
         return ViewUse(self, {}, None, chosen, caller_place())
-

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Union
+from typing import TYPE_CHECKING
 
 from twofold.definitions.base import Place, caller_place
 
@@ -13,15 +13,15 @@ if TYPE_CHECKING:
     from twofold.definitions.view import View
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ViewUse:
     """A view or table as a model reads it: key column -> request field, a prefix for its columns, a choice of features."""
 
-    view: Union[View, Table]
+    view: View | Table
     keys: Mapping[str, str]
     prefix: str | None
     features: tuple[str, ...] | None
-    place: Place = field(compare=False, repr=False)
+    place: Place = field(repr=False)
 
     def on(self, prefix: str | None = None, **keys: str) -> ViewUse:
         """The same choice of features read by other request fields."""

@@ -14,7 +14,7 @@ from twofold.definitions.use import ViewUse
 Mode = Literal["hybrid", "batch", "stream"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class View:
     """Features of `source` for each key of the columns `by` (none: one key `()` for all events).
 
@@ -30,7 +30,7 @@ class View:
     refresh: str | None = None
     max_age: str | None = None
     as_of: Literal["request", "build"] = "request"
-    place: Place = field(default_factory=caller_place, compare=False, repr=False)
+    place: Place = field(default_factory=caller_place, repr=False)
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -38,7 +38,7 @@ class View:
         return (self.by,) if isinstance(self.by, str) else tuple(self.by)
 
     def on(self, prefix: str | None = None, **keys: str) -> ViewUse:
-        """This view read by other request fields: `airport.on(origin="dest", prefix="dest_")` looks up the key `origin` in the field `dest`."""
+        """Read by other request fields: `airport.on(origin="dest", prefix="dest_")` takes the key `origin` from the field `dest`."""
         return ViewUse(self, dict(keys), prefix, None, caller_place())
 
     def __getitem__(self, features: str | tuple[str, ...]) -> ViewUse:
