@@ -126,7 +126,10 @@ class Std(Moments):
         # Scale by an even power of two into the middle of float64, where neither rounding nor root meets a limit.
         shift = (numerator.bit_length() - denominator.bit_length()) & ~1
         scaled = numerator / (denominator << shift) if shift >= 0 else (numerator << -shift) / denominator
-        return math.ldexp(math.sqrt(scaled), shift // 2)
+        try:
+            return math.ldexp(math.sqrt(scaled), shift // 2)
+        except OverflowError:
+            return OVERFLOW
 
 
 def _rounded(numerator: int, denominator: int) -> Any:

@@ -37,9 +37,9 @@ class WindowPlan(Frozen, frozen=True):
 
 
 class SlotPlan(Frozen, frozen=True):
-    """One state of a tile: an aggregate's state over one input. `input` is an index into the view's inputs; -1 is the event itself."""
+    """One state of a tile: a kind of state over one input. `input` is an index into the view's inputs; -1 is the event itself."""
 
-    aggregate: str
+    state: str
     input: int
 
 
@@ -51,10 +51,11 @@ class InputPlan(Frozen, frozen=True):
 
 
 class FeaturePlan(Frozen, frozen=True):
-    """One feature: the result of a slot over a window. `type` is the type name of its values."""
+    """One feature: the result of an aggregate over a slot and a window. `type` is the type name of its values."""
 
     name: str
     version: str
+    aggregate: str
     slot: int
     window: int
     type: str
@@ -80,6 +81,7 @@ class ViewPlan(Frozen, frozen=True):
     refresh: str | None = None
     max_age_us: int | None = None
     is_static: bool = False
+    as_of: str = "request"
 
 
 class UsePlan(Frozen, frozen=True):

@@ -1,0 +1,249 @@
+"""States compiled: areas (open states in an int64 array) and words (closed states in a blob), one dispatch for all kinds.
+
+Area of a kind: count `[n]`; moments1 `[n, accumulator]`; moments2 `[n, accumulator, accumulator of squares]`; min and max
+`[n, sortable value]`; last `[n, event_time, major, minor, value]`. A value is a word; a *wide* value (text, row) is a reference:
+`r >= 0` points into the words at hand, `~r` into the heap of incoming events, both at a count of bytes that the bytes follow.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+from twofold.algebra import exact
+from twofold.algebra.exact import BINS_1, BINS_2, DIGITS, HI, LO, OFFSET_1
+
+COUNT, MOMENTS1, MOMENTS2, MIN, MAX, LAST = range(6)
+KINDS = {"count": COUNT, "moments1": MOMENTS1, "moments2": MOMENTS2, "min": MIN, "max": MAX, "last": LAST}
+FLOAT, INT, WIDE = range(3)
+OP_COUNT, OP_SUM, OP_MEAN, OP_STD, OP_VALUE = range(5)
+OPS = {"count": OP_COUNT, "sum": OP_SUM, "mean": OP_MEAN, "std": OP_STD, "min": OP_VALUE, "max": OP_VALUE, "last": OP_VALUE}
+PRESENT, EMPTY, AHEAD, STALE, UNBUILT, OVERFLOW = range(6)
+STATUSES = ("present", "empty", "ahead", "stale", "unbuilt", "overflow")
+
+FIRST = 1
+SECOND = 1 + DIGITS + BINS_1
+SIZES = {COUNT: 1, MOMENTS1: SECOND, MOMENTS2: SECOND + DIGITS + BINS_2, MIN: 2, MAX: 2, LAST: 5}
+_LOW63 = np.int64(0x7FFFFFFFFFFFFFFF)
+
+
+@njit(cache=True, inline="always")
+def sortable(word, value_kind):
+    """A float's pattern as an integer of the same order (and back: it is its own inverse); other words as they are."""
+    if value_kind == FLOAT and word < 0:
+        return word ^ _LOW63
+    return word
+
+
+@njit(cache=True)
+def prepare(area, kinds, bases):
+    """Make fresh areas the zero of their kinds."""
+    for slot in range(kinds.size):
+        base = bases[slot]
+        area[base] = 0
+        if kinds[slot] in (MOMENTS1, MOMENTS2):
+            area[base + FIRST + LO], area[base + FIRST + HI] = BINS_1, -1
+        if kinds[slot] == MOMENTS2:
+            area[base + SECOND + LO], area[base + SECOND + HI] = BINS_2, -1
+
+
+@njit(cache=True)
+def clear(area, base, kind):
+    """Make one area zero again."""
+    area[base] = 0
+    if kind == MOMENTS1 or kind == MOMENTS2:
+        exact.clear(area, base + FIRST, BINS_1)
+    if kind == MOMENTS2:
+        exact.clear(area, base + SECOND, BINS_2)
+
+
+@njit(cache=True)
+def add(area, base, kind, value_kind, time, major, minor, word, sign):
+    """Add an event (sign 1) or take one away (sign -1, only count and moments)."""
+    area[base] += sign
+    if kind == MOMENTS1 or kind == MOMENTS2:
+        if value_kind == FLOAT:
+            exact.add_float(area, base + FIRST, word, sign)
+        else:
+            exact.add_int(area, base + FIRST, word, sign)
+        if kind == MOMENTS2:
+            if value_kind == FLOAT:
+                exact.add_float_square(area, base + SECOND, word, sign)
+            else:
+                exact.add_int_square(area, base + SECOND, word, sign)
+            if area[base] & (exact.SAFE_ADDITIONS - 1) == 0:
+                exact.normalise(area, base + SECOND, BINS_2)
+        if area[base] & (exact.SAFE_ADDITIONS - 1) == 0:
+            exact.normalise(area, base + FIRST, BINS_1)
+    elif kind == MIN or kind == MAX:
+        key = sortable(word, value_kind)
+        if area[base] == 1 or (key < area[base + 1]) == (kind == MIN):
+            area[base + 1] = key
+    elif kind == LAST and (area[base] == 1 or _is_later(time, major, minor, area, base)):
+        area[base + 1], area[base + 2], area[base + 3], area[base + 4] = time, major, minor, word
+
+
+@njit(cache=True, inline="always")
+def _is_later(time, major, minor, area, base):
+    if time != area[base + 1]:
+        return time > area[base + 1]
+    if major != area[base + 2]:
+        return major > area[base + 2]
+    return minor > area[base + 3]
+
+
+@njit(cache=True)
+def merge_areas(area, base, other, other_base, kind):
+    """Merge another area into this one; the other stays as it is."""
+    n = other[other_base]
+    if n == 0:
+        return
+    if kind == MOMENTS1 or kind == MOMENTS2:
+        _merge_digits(area, base + FIRST, other, other_base + FIRST)
+        if kind == MOMENTS2:
+            _merge_digits(area, base + SECOND, other, other_base + SECOND)
+    elif kind == MIN or kind == MAX:
+        key = other[other_base + 1]
+        if area[base] == 0 or (key < area[base + 1]) == (kind == MIN):
+            area[base + 1] = key
+    elif kind == LAST and (area[base] == 0 or _is_later(other[other_base + 1], other[other_base + 2], other[other_base + 3], area, base)):
+        area[base + 1 : base + 5] = other[other_base + 1 : other_base + 5]
+    area[base] += n
+
+
+@njit(cache=True, inline="always")
+def _merge_digits(area, base, other, other_base):
+    low, high = other[other_base + LO], other[other_base + HI]
+    if low <= high:
+        for i in range(low, high + 1):
+            area[base + DIGITS + i] += other[other_base + DIGITS + i]
+        exact.touch(area, base, low, high)
+
+
+@njit(cache=True)
+def merge_words(area, base, kind, value_kind, words, at):
+    """Merge the closed state at words[at] into an area; returns where the next state begins."""
+    n = words[at]
+    at += 1
+    if kind == MOMENTS1 or kind == MOMENTS2:
+        at = _merge_closed_digits(area, base + FIRST, words, at)
+        if kind == MOMENTS2:
+            at = _merge_closed_digits(area, base + SECOND, words, at)
+    elif kind == MIN or kind == MAX:
+        key = sortable(words[at], value_kind)
+        if n and (area[base] == 0 or (key < area[base + 1]) == (kind == MIN)):
+            area[base + 1] = key
+        at += 1
+    elif kind == LAST and n:
+        if area[base] == 0 or _is_later(words[at], words[at + 1], words[at + 2], area, base):
+            area[base + 1], area[base + 2], area[base + 3] = words[at], words[at + 1], words[at + 2]
+            area[base + 4] = at + 3 if value_kind == WIDE else words[at + 3]
+        at += 3 + (wide_words(words, at + 3) if value_kind == WIDE else 1)
+    area[base] += n
+    return at
+
+
+@njit(cache=True, inline="always")
+def _merge_closed_digits(area, base, words, at):
+    low, count = words[at], words[at + 1]
+    if count:
+        for i in range(count):
+            area[base + DIGITS + low + i] += words[at + 2 + i]
+        exact.touch(area, base, low, low + count - 1)
+    return at + 2 + count
+
+
+@njit(cache=True, inline="always")
+def wide_words(words, at):
+    """Number of words that a wide value at words[at] takes, its count of bytes included."""
+    return 1 + (words[at] + 7) // 8
+
+
+@njit(cache=True)
+def closed_size(area, base, kind, value_kind, words, heap):
+    """An upper bound of the words that `close` will write."""
+    if kind == MOMENTS1 or kind == MOMENTS2:
+        size = 1 + 2 + max(area[base + FIRST + HI] - area[base + FIRST + LO] + 3, 0)
+        if kind == MOMENTS2:
+            size += 2 + max(area[base + SECOND + HI] - area[base + SECOND + LO] + 3, 0)
+        return size
+    if kind == LAST and value_kind == WIDE and area[base]:
+        reference = area[base + 4]
+        return 4 + (wide_words(words, reference) if reference >= 0 else wide_words(heap, ~reference))
+    return 5
+
+
+@njit(cache=True)
+def close(area, base, kind, value_kind, out, at, words, heap):
+    """Write an area as canonical words to out[at]; returns where the next state begins."""
+    out[at] = area[base]
+    at += 1
+    if kind == MOMENTS1 or kind == MOMENTS2:
+        at = _close_digits(area, base + FIRST, BINS_1, out, at)
+        if kind == MOMENTS2:
+            at = _close_digits(area, base + SECOND, BINS_2, out, at)
+    elif kind == MIN or kind == MAX:
+        out[at] = sortable(area[base + 1], value_kind) if area[base] else 0
+        at += 1
+    elif kind == LAST and area[base]:
+        out[at], out[at + 1], out[at + 2] = area[base + 1], area[base + 2], area[base + 3]
+        at += 3
+        if value_kind == WIDE:
+            at = copy_wide(area[base + 4], words, heap, out, at)
+        else:
+            out[at] = area[base + 4]
+            at += 1
+    return at
+
+
+@njit(cache=True)
+def _close_digits(area, base, bins, out, at):
+    exact.normalise(area, base, bins)
+    low, count = area[base + LO], area[base + HI] - area[base + LO] + 1
+    if count <= 0:
+        out[at], out[at + 1] = 0, 0
+        return at + 2
+    out[at], out[at + 1] = low, count
+    for i in range(count):
+        out[at + 2 + i] = area[base + DIGITS + low + i]
+    return at + 2 + count
+
+
+@njit(cache=True)
+def copy_wide(reference, words, heap, out, at):
+    """Write the wide value behind a reference to out[at]; returns where the next word goes."""
+    source, start = (words, reference) if reference >= 0 else (heap, ~reference)
+    count = wide_words(source, start)
+    for i in range(count):
+        out[at + i] = source[start + i]
+    return at + count
+
+
+@njit(cache=True)
+def result(area, base, kind, value_kind, op, out, out_floats, at):
+    """Write a feature's word to out[at] (floats to the same memory through out_floats); returns its status.
+
+    A null is the word 0 with the status EMPTY or OVERFLOW; count and sum of no events are 0 and EMPTY too.
+    """
+    n = area[base]
+    out[at] = 0
+    if op == OP_COUNT:
+        out[at] = n
+        return PRESENT if n else EMPTY
+    if n == 0:
+        return EMPTY
+    if op == OP_VALUE:
+        out[at] = sortable(area[base + 1], value_kind) if kind == MIN or kind == MAX else area[base + 4]
+        return PRESENT
+    if op == OP_SUM and value_kind == INT:
+        value, is_beyond = exact.rounded_int(area, base + FIRST, BINS_1)
+        out[at] = value
+        return OVERFLOW if is_beyond else PRESENT
+    if op == OP_STD:
+        if n < 2:
+            return EMPTY
+        number, is_beyond = exact.standard_deviation(area, base + FIRST, base + SECOND, n)
+    else:
+        number, is_beyond = exact.rounded_quotient(area, base + FIRST, BINS_1, OFFSET_1, n if op == OP_MEAN else 1)
+    out_floats[at] = number
+    return OVERFLOW if is_beyond else PRESENT

@@ -1,0 +1,256 @@
+"""Definitions compiled: sources, views and models as plans, and for each view the expressions that give its inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from twofold.algebra.base import aggregate, registered
+from twofold.definitions.events import Events, Step
+from twofold.definitions.expressions import canonical_text, output_type
+from twofold.definitions.features import Feature, feature_names
+from twofold.definitions.project import Project
+from twofold.definitions.table import Table
+from twofold.definitions.view import View
+from twofold.errors import UnknownName, did_you_mean
+from twofold.instants import duration_us, hop_for
+from twofold.plan.models import compile_model
+from twofold.plan.serving import (
+    FeaturePlan,
+    InputPlan,
+    ServingPlan,
+    SlotPlan,
+    SourcePlan,
+    ViewPlan,
+    WindowPlan,
+)
+from twofold.versions import version_of
+
+if TYPE_CHECKING:
+    import polars as pl
+
+EVENT_TYPE = "event"
+
+
+@dataclass(frozen=True)
+class CompiledView:
+    """A view's plan and how its inputs come from its source: row-level steps, then one expression per input.
+
+    `time` is the time column after the steps, None for a static table.
+    """
+
+    plan: ViewPlan
+    time: str | None
+    steps: tuple[Step, ...] = ()
+    inputs: tuple[pl.Expr, ...] = field(default=(), compare=False)
+
+
+@dataclass(frozen=True)
+class CompiledProject:
+    """A project whose definitions have been turned into plans; raises UnknownName for names it does not have."""
+
+    project: Project
+    sources: Mapping[str, SourcePlan]
+    views: Mapping[str, CompiledView]
+    serving: ServingPlan
+
+    def source(self, name: str) -> SourcePlan:
+        """The source or table of that name."""
+        return _named(self.sources, name, "source")
+
+    def view(self, name: str) -> CompiledView:
+        """The view or table of that name."""
+        return _named(self.views, name, "view")
+
+    def views_of(self, source: str) -> list[CompiledView]:
+        """The views fed by a source."""
+        return [view for view in self.views.values() if view.plan.source == source]
+
+
+def _named(known: Mapping[str, Any], name: str, what: str) -> Any:
+    if name not in known:
+        raise UnknownName(f"there is no {what} {name!r}; there are {', '.join(sorted(known)) or 'none'}.{did_you_mean(name, known)}")
+    return known[name]
+
+
+def compile_project(project: Project) -> CompiledProject:
+    """Plans of everything the project reaches. The definitions must have passed `check`."""
+    sources = {source.name: compile_source(source) for source in project.reached_sources()}
+    views = {view.name: compile_view(view) for view in project.reached_views()}
+    plans = {name: view.plan for name, view in views.items()}
+    models = {model.name: compile_model(model, plans) for model in project.models}
+    return CompiledProject(project, sources, views, ServingPlan(project.name, sources, plans, models))
+
+
+def compile_source(source: Events | Table) -> SourcePlan:
+    """The plan of a source of events or of a table's rows."""
+    if isinstance(source, Table):
+        return SourcePlan(source.name, source.columns, source.time, zone=source.zone, partition_by=source.by, is_table=True)
+    by = source.partition_by if source.partition_by is not None else source.id
+    return SourcePlan(
+        source.name,
+        source.columns,
+        source.time,
+        id=source.id,
+        dedupe_us=source.dedupe_us,
+        zone=source.zone,
+        partition_by=() if by is None else (by,) if isinstance(by, str) else tuple(by),
+    )
+
+
+def compile_view(view: View | Table) -> CompiledView:
+    """The plan of a view or of a table, and its input expressions."""
+    return _compile_table(view) if isinstance(view, Table) else _compile_events_view(view)
+
+
+def columns_after_steps(events: Events) -> dict[str, str]:
+    """Type names of the columns that a view of these events sees, after its row-level steps."""
+    columns = events.columns
+    for step in events.steps:
+        if step.kind == "rename":
+            columns = {step.content.get(name, name): kind for name, kind in columns.items()}
+        elif step.kind == "with_columns":
+            columns = {**columns, **{name: output_type(expr, columns) for name, expr in step.content.items()}}
+    return columns
+
+
+def _time_after_steps(events: Events) -> str:
+    time = events.time
+    for step in events.steps:
+        if step.kind == "rename":
+            time = step.content.get(time, time)
+    return time
+
+
+def _steps_content(events: Events) -> list[Any]:
+    content: list[Any] = []
+    for step in events.steps:
+        named = {name: value if step.kind == "rename" else canonical_text(value) for name, value in step.content.items()}
+        content.append([step.kind, named])
+    return content
+
+
+class _Pool:
+    """Distinct items in the order of their first use."""
+
+    def __init__(self) -> None:
+        self.items: list[Any] = []
+
+    def index(self, item: Any) -> int:
+        if item not in self.items:
+            self.items.append(item)
+        return self.items.index(item)
+
+
+def _compile_events_view(view: View) -> CompiledView:
+    columns = columns_after_steps(view.source)
+    by = {name: columns[name] for name in view.keys}
+    source = compile_source(view.source)
+    identity = {
+        "source": [source.name, source.time, source.id, source.dedupe_us, _steps_content(view.source)],
+        "by": by,
+        "visibility": [view.mode, view.refresh, view.as_of],
+    }
+    inputs, texts, expressions = _Pool(), [], []
+    windows, slots = _Pool(), _Pool()
+    orders = _moment_orders(view)
+    features: list[FeaturePlan] = []
+    for name, feature in view.features.items():
+        text, expression, kind = _input(feature, columns)
+        index = -1
+        if expression is not None:
+            index = inputs.index((text, kind))
+            if index == len(expressions):
+                expressions.append(expression)
+                texts.append(_label(feature))
+        compiled = aggregate(feature.aggregate, kind)
+        state = orders.get(text, compiled.state) if compiled.state.startswith("moments") else compiled.state
+        slot = slots.index(SlotPlan(state, index))
+        for full_name, window in feature_names(name, feature).items():
+            plan = _window(window, feature.hop)
+            version = version_of({**identity, "aggregate": feature.aggregate, "input": text, "window": [plan.width_us, plan.hop_us]})
+            features.append(FeaturePlan(full_name, version, feature.aggregate, slot, windows.index(plan), compiled.result_type))
+    return CompiledView(
+        ViewPlan(
+            name=view.name,
+            version=version_of({"name": view.name, "features": [[f.name, f.version] for f in features]}),
+            source=source.name,
+            by=by,
+            mode=view.mode,
+            windows=tuple(windows.items),
+            inputs=tuple(InputPlan(label, kind) for label, (_, kind) in zip(texts, inputs.items, strict=True)),
+            slots=tuple(slots.items),
+            features=tuple(features),
+            refresh=view.refresh,
+            max_age_us=None if view.max_age is None else duration_us(view.max_age),
+            as_of=view.as_of,
+        ),
+        _time_after_steps(view.source),
+        view.source.steps,
+        tuple(expressions),
+    )
+
+
+def _moment_orders(view: View) -> dict[str, str]:
+    """For each input the highest kind of moments that a feature needs: sum, mean and std of one input share a state."""
+    kinds = {name: cls.state for name, cls in registered().items() if cls.state.startswith("moments")}
+    orders: dict[str, str] = {}
+    for feature in view.features.values():
+        if feature.aggregate in kinds:
+            text = _input_text(feature)
+            orders[text] = max(orders.get(text, ""), kinds[feature.aggregate])
+    return orders
+
+
+def _input_text(feature: Feature) -> str:
+    value = EVENT_TYPE if feature.input is None else canonical_text(feature.input)
+    return value if feature.where is None else f"{value} where {canonical_text(feature.where)}"
+
+
+def _label(feature: Feature) -> str:
+    value = "events" if feature.input is None else str(feature.input)
+    return value if feature.where is None else f"{value} where {feature.where}"
+
+
+def _input(feature: Feature, columns: Mapping[str, str]) -> tuple[str, pl.Expr | None, str]:
+    """(canonical text, expression, type name) of a feature's input; no expression where every event counts."""
+    import polars as pl
+
+    text = _input_text(feature)
+    if feature.input is None and feature.where is None:
+        return text, None, EVENT_TYPE
+    value = pl.lit(True) if feature.input is None else pl.col(feature.input) if isinstance(feature.input, str) else feature.input
+    expression = value if feature.where is None else pl.when(feature.where).then(value)
+    return text, expression, output_type(expression, columns)
+
+
+def _window(text: str | None, hop: str | None) -> WindowPlan:
+    if text is None:
+        return WindowPlan(None, 0, "all")
+    width = duration_us(text)
+    return WindowPlan(width, duration_us(hop) if hop else hop_for(width), text)
+
+
+def _compile_table(table: Table) -> CompiledView:
+    values = {name: table.columns[name] for name in table.value_columns}
+    by = {name: table.columns[name] for name in table.by}
+    identity = {"table": table.name, "by": by, "time": table.time, "columns": values}
+    features = tuple(FeaturePlan(name, version_of({**identity, "column": name}), "last", 0, 0, kind) for name, kind in values.items())
+    return CompiledView(
+        ViewPlan(
+            name=table.name,
+            version=version_of(identity),
+            source=table.name,
+            by=by,
+            mode="hybrid",
+            windows=(WindowPlan(None, 0, "all"),),
+            inputs=(InputPlan("row", "row"),),
+            slots=(SlotPlan("last", 0),),
+            features=features,
+            row=values,
+            max_age_us=None if table.max_age is None else duration_us(table.max_age),
+            is_static=table.time is None,
+        ),
+        table.time,
+    )

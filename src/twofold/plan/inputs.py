@@ -1,0 +1,172 @@
+"""From a source's events to a view's inputs: row-level steps and expressions, the same over history and over micro-batches.
+
+A frame of events has the source's columns and four of ours: `MAJOR`, `MINOR` (the order), `STAMP` (arrival_time of the log,
+event_time of loaded history) and, after `prepared`, `TIME`; all int64.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import msgspec
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from twofold.algebra import tiles
+from twofold.algebra.words import WIDE_TYPES
+from twofold.instants import BEGIN_US
+from twofold.keys import encode_key
+from twofold.plan.compile import CompiledView
+from twofold.plan.serving import ViewPlan
+
+TIME, MAJOR, MINOR, STAMP = "__time", "__major", "__minor", "__stamp"
+SYSTEM = (MAJOR, MINOR, STAMP)
+Words = NDArray[np.int64]
+
+POLARS_TYPES: dict[str, pl.DataType] = {
+    "str": pl.String(),
+    "category": pl.String(),
+    "int": pl.Int64(),
+    "float": pl.Float64(),
+    "bool": pl.Boolean(),
+    "datetime": pl.Datetime("us", "UTC"),
+}
+
+
+def prepared(view: CompiledView, frame: pl.DataFrame) -> pl.DataFrame:
+    """The view's events: `k0..` key columns, TIME, MAJOR, MINOR, STAMP, `in0..` inputs; rows in the order of `frame`.
+
+    Events that a filter leaves out or whose key has a null are gone. NaN and infinities of expressions are null, -0.0 is 0.0. An
+    expression that fails on a row is null there.
+    """
+    plan = view.plan
+    for step in view.steps:
+        if step.kind == "filter":
+            frame = frame.with_columns(__keep=step.content["condition"]).filter(pl.col("__keep")).drop("__keep")
+        elif step.kind == "rename":
+            frame = frame.rename(dict(step.content))
+        else:
+            frame = frame.with_columns(**dict(step.content))
+    time = pl.lit(BEGIN_US, pl.Int64)
+    if view.time is not None:
+        time = pl.col(view.time).to_physical().cast(pl.Int64)
+    keys = [pl.col(name).alias(f"k{i}") for i, name in enumerate(plan.by)]
+    system = [time.alias(TIME), *(pl.col(name) for name in SYSTEM)]
+    if plan.row is not None:
+        inputs = [pl.struct(list(plan.row)).alias("in0")]
+    else:
+        inputs = [
+            _clean(expression, item.type).alias(f"in{i}") for i, (expression, item) in enumerate(zip(view.inputs, plan.inputs, strict=True))
+        ]
+    ready = _select(frame, [*keys, *system], inputs)
+    return ready.drop_nulls([f"k{i}" for i in range(len(plan.by))]) if keys else ready
+
+
+def _clean(expression: pl.Expr, kind: str) -> pl.Expr:
+    value = expression.cast(POLARS_TYPES[kind])
+    return pl.when(value.is_finite()).then(value + 0.0) if kind == "float" else value
+
+
+def _select(frame: pl.DataFrame, fixed: list[pl.Expr], inputs: list[pl.Expr]) -> pl.DataFrame:
+    """All expressions at once; where one fails on some row, that one row by row, null where it fails."""
+    try:
+        return frame.select(*fixed, *inputs)
+    except pl.exceptions.PolarsError:
+        columns = [frame.select(*fixed)]
+        columns += [_select_one(frame, expression) for expression in inputs]
+        return pl.concat(columns, how="horizontal")
+
+
+def _select_one(frame: pl.DataFrame, expression: pl.Expr) -> pl.DataFrame:
+    try:
+        whole = frame.select(expression)
+        return whole if whole.height == frame.height else whole.select(pl.all().extend_constant(whole.item(), frame.height - 1))
+    except pl.exceptions.PolarsError:
+        if frame.height == 1:
+            return frame.clear().select(expression).clear(1)
+    half = frame.height // 2
+    return pl.concat([_select_one(frame.head(half), expression), _select_one(frame.tail(frame.height - half), expression)])
+
+
+@dataclass(frozen=True)
+class KeyedEvents:
+    """Events of a view grouped by key: `keys` encoded and ascending, events of key i at `events[:, starts[i]:starts[i+1]]` in order.
+
+    `events` and `heap` are as `algebra.tiles.fold` takes them.
+    """
+
+    keys: list[bytes]
+    starts: Words
+    events: Words
+    heap: Words
+
+
+def keyed(plan: ViewPlan, ready: pl.DataFrame) -> KeyedEvents:
+    """Prepared events grouped by key, in order of (time, order) within each."""
+    columns = [f"k{i}" for i in range(len(plan.by))]
+    if columns:
+        unique = ready.select(columns).unique()
+        encoded = [encode_key(row) for row in unique.iter_rows()]
+        ranking = sorted(range(len(encoded)), key=encoded.__getitem__)
+        ids = np.empty(len(encoded), np.int64)
+        ids[ranking] = np.arange(len(encoded))
+        keys = [encoded[i] for i in ranking]
+        ready = ready.join(unique.with_columns(__id=pl.Series(ids)), on=columns, how="left")
+    else:
+        keys = [b""] if ready.height else []
+        ready = ready.with_columns(__id=pl.lit(0, pl.Int64))
+    ready = ready.sort("__id", TIME, MAJOR, MINOR)
+    starts = np.searchsorted(ready["__id"].to_numpy(), np.arange(len(keys) + 1))
+    events, heap = event_words(plan, ready)
+    return KeyedEvents(keys, starts, events, heap)
+
+
+def event_words(plan: ViewPlan, ready: pl.DataFrame) -> tuple[Words, Words]:
+    """(events, heap) of prepared events, in their order."""
+    events = np.zeros((tiles.VALUES + len(plan.inputs), ready.height), np.int64)
+    for row, name in ((tiles.TIME, TIME), (tiles.MAJOR, MAJOR), (tiles.MINOR, MINOR)):
+        events[row] = ready[name].to_numpy()
+    heap = [np.zeros(1, np.int64)]
+    size = 1
+    for i, item in enumerate(plan.inputs):
+        column = ready[f"in{i}"]
+        if item.type in WIDE_TYPES:
+            references, words = _wide(column, item.type, plan)
+            events[tiles.VALUES + i] = np.where(references < 0, 0, references + size)
+            events[tiles.VALID] |= (references >= 0).astype(np.int64) << i
+            heap.append(words)
+            size += words.size
+        else:
+            events[tiles.VALUES + i] = words_of(column)
+            events[tiles.VALID] |= column.is_not_null().to_numpy().astype(np.int64) << i
+    return events, np.concatenate(heap)
+
+
+def words_of(column: pl.Series) -> Words:
+    """The words of a column of numbers, booleans or instants; 0 where it is null."""
+    if column.dtype == pl.Float64:
+        return column.fill_null(0.0).to_numpy().view(np.int64)
+    physical = column.to_physical() if column.dtype == pl.Datetime else column
+    return physical.cast(pl.Int64).fill_null(0).to_numpy()
+
+
+def _wide(column: pl.Series, kind: str, plan: ViewPlan) -> tuple[Words, Words]:
+    """(index of each value in the words, -1 where null; the words) of texts or rows."""
+    if kind == "row":
+        raw: list[bytes | None] = [encode_row(value.values()) for value in column]
+    else:
+        raw = [None if text is None else text.encode("utf-8", "surrogatepass") for text in column]
+    sizes = np.array([-8 if value is None else len(value) for value in raw], np.int64)
+    lengths = np.where(sizes < 0, 0, 1 + (sizes + 7) // 8)
+    begins = np.cumsum(lengths) - lengths
+    padded = b"".join(b"" if value is None else len(value).to_bytes(8, "little") + value + bytes(-len(value) % 8) for value in raw)
+    return np.where(sizes < 0, -1, begins), np.frombuffer(padded, np.int64)
+
+
+_ENCODER = msgspec.msgpack.Encoder()
+
+
+def encode_row(values: object) -> bytes:
+    """A table's row as bytes; instants become aware datetimes again at decoding."""
+    return _ENCODER.encode(list(values))  # type: ignore[call-overload]

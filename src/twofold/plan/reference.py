@@ -1,0 +1,76 @@
+"""The meaning in plain loops: a feature is the merge of the states of the key's events in the window. Every engine is tested against it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from twofold.algebra.base import OVERFLOW, Aggregate, Item, Window, aggregate
+from twofold.algebra.windows import window_at
+from twofold.keys import Key
+from twofold.plan.serving import FeaturePlan, SourcePlan, ViewPlan
+
+
+class Event(NamedTuple):
+    """A counted event of a view: its key, time, order, and the value of each input (None: null).
+
+    `stamp` is the arrival_time of a log event, the event_time of loaded history. For a table the one input is the row, a tuple.
+    """
+
+    key: Key
+    event_time: int
+    order: tuple[int, int]
+    stamp: int
+    inputs: tuple[Any, ...]
+
+
+Visible = Callable[[Event], bool]
+
+
+def features_at(view: ViewPlan, events: Sequence[Event], key: Key, t_us: int, visible: Visible = lambda event: True) -> dict[str, Any]:
+    """Every feature of a key at t over the events that are visible; None is null, OVERFLOW beyond the type's range."""
+    mine = [event for event in events if event.key == key and visible(event)]
+    return {feature.name: _feature_at(view, feature, mine, t_us) for feature in view.features}
+
+
+def _feature_at(view: ViewPlan, feature: FeaturePlan, events: Sequence[Event], t_us: int) -> Any:
+    plan = view.windows[feature.window]
+    window = window_at(t_us, plan.width_us, plan.hop_us)
+    source = view.slots[feature.slot].input
+    kind = "event" if source < 0 else view.inputs[source].type
+    meaning = aggregate(feature.aggregate, kind)
+    state = meaning.zero()
+    for event in events:
+        if _holds(window, event.event_time):
+            value = True if source < 0 else event.inputs[source]
+            if value is not None:
+                state = meaning.add(state, Item(value, event.event_time, event.order))
+    value = meaning.result(state, t_us, window)
+    if view.row is not None:
+        return None if value is None else value[list(view.row).index(feature.name)]
+    return value
+
+
+def _holds(window: Window, event_time: int) -> bool:
+    return (window.start_us is None or window.start_us <= event_time) and event_time < window.end_us
+
+
+def counted(source: SourcePlan, events: Sequence[tuple[Any, int | None, int]]) -> list[bool]:
+    """Which events count, by the rule of duplicates, for `(id, partition, stamp)` in order: loaded history (partition None) first.
+
+    An event is dropped iff a counted event of the same id precedes it in its partition (history precedes every partition) with a
+    stamp less than the horizon before its own.
+    """
+    if source.dedupe_us is None:
+        return [True] * len(events)
+    answers: list[bool] = []
+    for at, (identity, partition, stamp) in enumerate(events):
+        is_duplicate = identity is not None and any(
+            answers[i] and other == identity and earlier in (None, partition) and stamp - before < source.dedupe_us
+            for i, (other, earlier, before) in enumerate(events[:at])
+        )
+        answers.append(not is_duplicate)
+    return answers
+
+
+__all__ = ["OVERFLOW", "Aggregate", "Event", "counted", "features_at"]
