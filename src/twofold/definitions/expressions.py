@@ -176,6 +176,16 @@ def _evaluate(expression: pl.Expr, frame: pl.DataFrame, rows: int) -> Evaluated:
     return Evaluated(values.new_from_index(0, rows) if is_constant else values[:rows], 0)
 
 
+def tree_problems(expression: Expression) -> list[str]:
+    """Why an expression's tree is not row-level, without a look at its columns' types."""
+    try:
+        found = Reading()
+        read(_tree(expression), found)
+    except DefinitionError as error:
+        return [str(error)]
+    return list(dict.fromkeys(found.problems))
+
+
 def row_level_problems(expression: Expression, columns: Mapping[str, str]) -> list[str]:
     """Why an expression is not row-level, each reason a text; empty where it looks at its own row only.
 

@@ -1,0 +1,208 @@
+"""The check of models: request, views and their keys, columns, rows, label, what answers when parts fail."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+from twofold.definitions.base import Place, type_name
+from twofold.definitions.check_derived import derived_problems, place_of
+from twofold.definitions.check_training import label_problems, row_columns, rows_problems
+from twofold.definitions.check_views import feature_types, key_types
+from twofold.definitions.model import Cached, Default, Model
+from twofold.definitions.problems import (
+    UNKNOWN,
+    Problem,
+    Problems,
+    cron_problems,
+    describe,
+    duration_problems,
+    guarded,
+    name_problems,
+    unknown,
+)
+from twofold.definitions.table import Table
+from twofold.definitions.use import ViewUse
+from twofold.definitions.view import View
+from twofold.errors import DefinitionError, did_you_mean
+
+RESERVED = {"at": "the instant of a row", "label": "what is to be foretold"}
+
+
+class Column(NamedTuple):
+    """A column of a model: its name, its type name, where it comes from and where that stands."""
+
+    name: str
+    type: str
+    origin: str
+    place: Place
+
+
+def model_problems(model: Model) -> Problems:
+    """Problems of a model; those of its views are told with the views."""
+    yield from name_problems(model.name, "the model's name", model.place)
+    for part in (_request_problems, _views_problems, _column_problems, _training_problems, _answer_problems):
+        yield from guarded(part, model)
+
+
+def _views_problems(model: Model) -> Problems:
+    for number, used in enumerate(model.views):
+        if isinstance(used, View | Table | ViewUse):
+            yield from _use_problems(model, as_use(used, model.place))
+        else:
+            text = f"{describe(model)}: views[{number}] is {used!r}; give a tw.View, a tw.Table, or one with .on(...) or [...]"
+            yield Problem(text, model.place)
+
+
+def as_use(used: View | Table | ViewUse, place: Place) -> ViewUse:
+    """How a model reads a view."""
+    return used if isinstance(used, ViewUse) else ViewUse(used, {}, None, None, place)
+
+
+def request_types(model: Model) -> dict[str, str]:
+    """Type name of every request field, UNKNOWN where the declared type is none."""
+    types: dict[str, str] = {}
+    for name, kind in model.request.items():
+        try:
+            types[name] = type_name(kind, "")
+        except DefinitionError:
+            types[name] = UNKNOWN
+    return types
+
+
+def _request_problems(model: Model) -> Problems:
+    what = describe(model)
+    for name, kind in model.request.items():
+        yield from name_problems(name, f"{what}: the request field", model.place)
+        try:
+            type_name(kind, f"{what}: the request field {name!r}")
+        except DefinitionError as error:
+            yield Problem(str(error), model.place)
+
+
+def _use_problems(model: Model, use: ViewUse) -> Problems:
+    """The view's keys are request fields of a fitting type, and what was chosen exists."""
+    what, view, place = describe(model), use.view, use.place
+    if not isinstance(view, View | Table):
+        yield Problem(f"{what} reads {view!r}; give a tw.View or a tw.Table", place)
+        return
+    keys, request = key_types(view), request_types(model)
+    for key in use.keys:
+        if key not in keys:
+            yield Problem(f"{what}: on(): {unknown(describe(view), 'key', key, keys)}", place)
+    for key, kind in keys.items():
+        field = use.keys.get(key, key)
+        if field not in request:
+            hint = did_you_mean(field, request) if isinstance(field, str) else ""
+            text = (
+                f"{what}: {describe(view)} needs the key {key!r}, and the request has no {field!r}; it has {', '.join(request) or 'none'}."
+            )
+            yield Problem(f"{text}{hint} Add it to request=, or name another field with .on({key}=...)", place)
+        elif not _fits(request[field], kind, is_key=True):
+            yield Problem(f"{what}: the key {key!r} of {describe(view)} is a {kind}, the request's {field!r} a {request[field]}", place)
+    features = feature_types(view)
+    for name in use.features or ():
+        if name not in features:
+            yield Problem(f"{what}: {unknown(describe(view), 'feature', name, features)}", place)
+    if use.prefix:
+        yield from name_problems(use.prefix, f"{what}: the prefix", place)
+
+
+def _fits(got: str, wanted: str, is_key: bool = False) -> bool:
+    """Whether values of one type can stand for those of another: a text is a text, and an int fits a float but is no key for it."""
+    texts = {"str", "category"}
+    if UNKNOWN in (got, wanted) or got == wanted or {got, wanted} <= texts:
+        return True
+    return not is_key and (got, wanted) == ("float", "int")
+
+
+def model_columns(model: Model) -> Iterator[Column]:
+    """The columns of a model in order, request fields that are identifiers included; derived ones have no type yet."""
+    for name, kind in request_types(model).items():
+        yield Column(name, kind, "the request", model.place)
+    for used in model.views:
+        if isinstance(used, View | Table | ViewUse):
+            use = as_use(used, model.place)
+            if isinstance(use.view, View | Table):
+                for name, kind in feature_types(use.view).items():
+                    if use.features is None or name in use.features:
+                        yield Column(f"{use.column_prefix}{name}", kind, describe(use.view), use.place)
+    for name, function in model.derived.items():
+        yield Column(name, UNKNOWN, "derived", place_of(function, model.place))
+
+
+def _column_problems(model: Model) -> Problems:
+    """Columns have one origin each; derived ones are made of those before them; what is dropped exists."""
+    what = describe(model)
+    columns: dict[str, Column] = {}
+    for column in model_columns(model):
+        if column.name in RESERVED:
+            yield Problem(f"{what}: {column.name!r} is {RESERVED[column.name]}; call the column of {column.origin} otherwise", column.place)
+        elif column.name in columns:
+            first = columns[column.name].origin
+            text = f"{what}: two columns would be called {column.name!r}: one of {first}, one of {column.origin}"
+            yield Problem(f"{text}; give one of them a prefix, as in .on(prefix='dest_')", column.place)
+        if column.origin == "derived":
+            yield from name_problems(column.name, f"{what}: the derived column", column.place)
+            known = {name: found.type for name, found in columns.items()}
+            yield from derived_problems(column.name, model.derived[column.name], known, what, model.place)
+        columns.setdefault(column.name, column)
+    for name in model.drop:
+        if name not in columns:
+            yield Problem(f"{what}: drop: {unknown(what, 'column', name, columns)}", model.place)
+
+
+def _training_problems(model: Model) -> Problems:
+    what, request = describe(model), request_types(model)
+    if model.estimator is not None:
+        yield from _estimator_problems(model)
+    if model.rows is not None:
+        yield from rows_problems(model.rows, what, model.place)
+        yield from _row_field_problems(model, request)
+    if isinstance(model.label, Mapping):
+        yield Problem(f"{what}: a dict of labels is not carried out by this version", model.place, True)
+    elif model.label is not None:
+        yield from label_problems(model.label, model.rows, what, model.place)
+        if model.rows is None:
+            yield Problem(f"{what} has a label and no rows; say which rows it belongs to, as in rows=tw.Rows(source)", model.place)
+    if model.retrain is not None:
+        yield from cron_problems(model.retrain, f"retrain of {what}", model.place)
+
+
+def _row_field_problems(model: Model, request: Mapping[str, str]) -> Problems:
+    """What a request gives online, the source of the rows gives in training."""
+    columns = row_columns(model.rows)
+    if columns is None or model.rows is None:
+        return
+    what, source = describe(model), describe(model.rows.source)
+    for field, kind in request.items():
+        if field not in columns:
+            yield Problem(f"rows of {what}: the request field {field!r}: {unknown(source, 'column', field, columns)}", model.rows.place)
+        elif not _fits(kind, columns[field]):
+            text = f"rows of {what}: the request field {field!r} is a {kind}, the column of {source} a {columns[field]}"
+            yield Problem(text, model.rows.place)
+
+
+def _estimator_problems(model: Model) -> Problems:
+    what, estimator = describe(model), model.estimator
+    if isinstance(estimator, type):
+        yield Problem(f"{what}: its estimator is the class {estimator.__name__}; write {estimator.__name__}()", model.place)
+    elif not callable(getattr(estimator, "fit", None)) or not callable(getattr(estimator, "predict", None)):
+        yield Problem(f"{what}: its estimator {estimator!r} has no fit and predict; give a scikit-learn estimator", model.place)
+    missing = [name for name in ("rows", "label") if getattr(model, name) is None]
+    if missing:
+        yield Problem(f"{what} has an estimator, but no {' and no '.join(missing)} to train it with", model.place)
+
+
+def _answer_problems(model: Model) -> Problems:
+    what, place = describe(model), model.place
+    yield from duration_problems(model.deadline, f"deadline of {what}", place)
+    for number, item in enumerate(model.fallback):
+        if isinstance(item, Cached):
+            yield from duration_problems(item.max_age, f"{what}: max_age of tw.Cached", place)
+        elif not isinstance(item, Default):
+            yield Problem(f"{what}: fallback[{number}] is {item!r}; give tw.Cached(max_age=...) or tw.Default(value)", place)
+        elif number + 1 < len(model.fallback):
+            yield Problem(f"{what}: tw.Default never fails, so what stands behind it in fallback is never reached", place)
+        elif not isinstance(item.value, bool | int | float | str | None):
+            yield Problem(f"{what}: tw.Default({item.value!r}) cannot be answered as JSON; give a number or a text", place)

@@ -1,0 +1,180 @@
+"""The check of views: keys, features and their windows, mode and refresh; and the types of what they give."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any
+
+from twofold.definitions.base import Place
+from twofold.definitions.check_sources import Stepped, declared_columns, key_column_problems, stepped
+from twofold.definitions.events import Events
+from twofold.definitions.features import Feature, feature_names
+from twofold.definitions.problems import (
+    UNKNOWN,
+    Checked,
+    Problem,
+    Problems,
+    check_expression,
+    cron_problems,
+    describe,
+    duration_problems,
+    guarded,
+    name_problems,
+)
+from twofold.definitions.table import Table
+from twofold.definitions.view import View
+from twofold.errors import DefinitionError, did_you_mean
+from twofold.instants import HOPS_US, duration_text, duration_us
+
+MODES = ("hybrid", "batch", "stream")
+EVENT = "event"
+
+
+def view_problems(view: View) -> Problems:
+    """Problems of a view; those of its source are told with the source."""
+    yield from name_problems(view.name, "the view's name", view.place)
+    for part in (_schedule_problems, _key_problems, _features_problems):
+        yield from guarded(part, view)
+
+
+def _key_problems(view: View) -> Problems:
+    what = describe(view)
+    if not isinstance(view.source, Events):
+        yield Problem(f"{what}: its source is {view.source!r}; give a tw.Events", view.place)
+        return
+    yield from key_column_problems(view.keys, stepped(view.source), describe(view.source), f"by of {what}", view.place)
+
+
+def _features_problems(view: View) -> Problems:
+    what, place = describe(view), view.place
+    if not view.features:
+        yield Problem(f"{what} has no features; declare some, as in features={{'events': tw.count(over='1h')}}", place)
+    source = stepped(view.source) if isinstance(view.source, Events) else None
+    taken: dict[str, str] = {}
+    for name, feature in view.features.items():
+        if not isinstance(feature, Feature):
+            yield Problem(f"{what}: feature {name!r} is {feature!r}; use a word such as tw.count or tw.mean", place)
+            continue
+        yield from name_problems(name, f"{what}: the feature's name", feature.place)
+        if source is not None:
+            yield from _feature_problems(str(name), feature, view, source)
+        yield from _taken_problems(str(name), feature, view, taken)
+
+
+def _schedule_problems(view: View) -> Problems:
+    what, place = describe(view), view.place
+    if view.mode not in MODES:
+        nearest = did_you_mean(view.mode, MODES) if isinstance(view.mode, str) else ""
+        yield Problem(f"{what}: there is no mode {view.mode!r}; there are {', '.join(MODES)}.{nearest}", place)
+    if view.mode == "batch" and view.refresh is None:
+        yield Problem(f"{what}: mode 'batch' needs refresh=, a cron expression that says when to rebuild, as in '0 2 * * *'", place)
+    if view.mode == "stream" and view.refresh is not None:
+        yield Problem(f"{what}: mode 'stream' has no generation to refresh; leave refresh out", place)
+    if view.refresh is not None:
+        yield from cron_problems(view.refresh, f"refresh of {what}", place)
+    if view.max_age is not None:
+        yield from duration_problems(view.max_age, f"max_age of {what}", place)
+    if view.as_of not in ("request", "build"):
+        yield Problem(f"{what}: as_of is {view.as_of!r}; it is 'request' or 'build'", place)
+    elif view.as_of == "build" and view.mode != "batch":
+        yield Problem(f"{what}: as_of='build' belongs to mode 'batch'; this view's mode is {view.mode!r}", place)
+
+
+def _taken_problems(name: str, feature: Feature, view: View, taken: dict[str, str]) -> Problems:
+    """Full names are unique among features and keys; `taken` remembers who has them."""
+    keys = dict.fromkeys(view.keys, "the key")
+    for full in _names(name, feature):
+        owner = keys.get(full) or taken.get(full)
+        if owner is not None:
+            yield Problem(f"{describe(view)}: feature {name!r} gives {full!r}, which is the name of {owner} already", feature.place)
+        taken[full] = f"feature {name!r}"
+
+
+def _names(name: str, feature: Feature) -> list[str]:
+    """Full names of the windows that are durations; the others are told elsewhere."""
+    names: dict[str, None] = {}
+    each = [replace(feature, over=(window,)) for window in feature.over] or [feature]
+    for single in each:
+        with suppress(DefinitionError):
+            names |= dict.fromkeys(feature_names(name, single))
+    return list(names)
+
+
+def _feature_problems(name: str, feature: Feature, view: View, source: Stepped) -> Problems:
+    what, place = f"feature {name!r} of {describe(view)}", feature.place
+    yield from _input(feature, source, describe(view.source), what).problems
+    if feature.where is not None:
+        yield from check_expression(feature.where, source.columns, describe(view.source), f"where of {what}", place, {"bool"}).problems
+    widths: dict[int, Any] = {}
+    for window in feature.over:
+        found = list(duration_problems(window, f"window of {what}", place))
+        yield from found
+        if not found:
+            width = duration_us(window)
+            if width in widths:
+                yield Problem(f"{what}: the windows {widths[width]!r} and {window!r} are the same", place)
+            widths[width] = window
+    if feature.hop is not None:
+        yield from _hop_problems(feature.hop, list(widths), bool(feature.over), what, place)
+
+
+def _hop_problems(hop: Any, widths: list[int], has_windows: bool, what: str, place: Place) -> Problems:
+    found = list(duration_problems(hop, f"hop of {what}", place))
+    yield from found
+    if found:
+        return
+    ladder = [duration_text(step) for step in HOPS_US]
+    if duration_us(hop) not in HOPS_US:
+        nearest = duration_text(min(HOPS_US, key=lambda step: abs(step - duration_us(hop))))
+        yield Problem(f"hop of {what}: {hop!r} is not on the ladder {', '.join(ladder)}. Did you mean {nearest!r}?", place)
+    if not has_windows:
+        yield Problem(f"hop of {what}: all time has no hop; give over= or leave hop out", place)
+    for width in widths:
+        if duration_us(hop) > width:
+            yield Problem(f"hop of {what}: {hop!r} is longer than the window {duration_text(width)!r}", place)
+
+
+def _input(feature: Feature, source: Stepped, owner: str, what: str) -> Checked:
+    """Type of the values that the aggregate takes."""
+    from twofold.algebra.base import registered
+
+    place, word = feature.place, feature.aggregate
+    accepts = registered()[word].accepts
+    if feature.input is None:
+        if EVENT in accepts:
+            return Checked(EVENT, ())
+        return Checked(UNKNOWN, (Problem(f"{what}: tw.{word} needs a column or an expression to take", place),))
+    checked = check_expression(feature.input, source.columns, owner, what, place)
+    if checked.type == UNKNOWN or checked.type in accepts:
+        return checked
+    if word in ("min", "max") and checked.type in ("str", "category"):
+        return Checked(UNKNOWN, (Problem(f"{what}: tw.{word} of a {checked.type} is not carried out by this version", place, True),))
+    text = f"{what}: tw.{word} of a {checked.type} has no meaning; it takes {', '.join(sorted(accepts - {EVENT, 'row'}))}"
+    return Checked(UNKNOWN, (Problem(text, place),))
+
+
+def feature_types(view: View | Table) -> dict[str, str]:
+    """Type name of every feature that a view or table gives, UNKNOWN where it has problems of its own."""
+    from twofold.algebra.base import aggregate
+
+    if isinstance(view, Table):
+        columns = declared_columns(view)
+        return {name: columns[name] for name in view.value_columns}
+    types: dict[str, str] = {}
+    source = stepped(view.source) if isinstance(view.source, Events) else Stepped({}, "", ())
+    for name, feature in view.features.items():
+        if isinstance(feature, Feature):
+            kind = _input(feature, source, "", "").type
+            result = UNKNOWN if kind == UNKNOWN else aggregate(feature.aggregate, kind).result_type
+            types |= dict.fromkeys(_names(str(name), feature), result)
+    return types
+
+
+def key_types(view: View | Table) -> dict[str, str]:
+    """Type name of every key column, UNKNOWN where it does not exist."""
+    if isinstance(view, Table):
+        columns, names = declared_columns(view), view.by
+    else:
+        columns, names = (stepped(view.source).columns if isinstance(view.source, Events) else {}), view.keys
+    return {name: columns.get(name, UNKNOWN) for name in names}
