@@ -33,12 +33,16 @@ class Position:
     @classmethod
     def parse(cls, text: str) -> Position:
         """The position of a text; raises DataError where it is none."""
+        log, semicolon, rest = text.partition(";")
+        offsets = {}
         try:
-            log, _, rest = text.partition(";")
-            offsets = {}
+            if not (log and semicolon):
+                raise ValueError
             for item in filter(None, rest.split(",")):
                 place, offset = item.rsplit("=", 1)
                 source, part = place.rsplit("/", 1)
+                if int(part) < 0 or int(offset) < 0:
+                    raise ValueError
                 offsets[source, int(part)] = int(offset)
         except ValueError:
             raise DataError(f"{text!r} is no position; give one back as it came from an append") from None
