@@ -146,10 +146,18 @@ def _column_problems(model: Model) -> Problems:
             yield from name_problems(column.name, f"{what}: the derived column", column.place)
             known = {name: found.type for name, found in columns.items()}
             yield from derived_problems(column.name, model.derived[column.name], known, what, model.place)
+        if _is_text_for_estimator(model, column):
+            text = f"{what}: {column.name!r} of {column.origin} is a str, which no estimator takes"
+            yield Problem(f"{text}; declare it as tw.Category, or name it in drop=", column.place)
         columns.setdefault(column.name, column)
     for name in model.drop:
         if name not in columns:
             yield Problem(f"{what}: drop: {unknown(what, 'column', name, columns)}", model.place)
+
+
+def _is_text_for_estimator(model: Model, column: Column) -> bool:
+    """A request's `str` is an identifier and stays away by itself; a feature is there to be used."""
+    return model.estimator is not None and column.type == "str" and column.name not in {*model.request, *model.drop}
 
 
 def _training_problems(model: Model) -> Problems:
