@@ -1,0 +1,144 @@
+"""How keys, values and the names of generations become bytes that LMDB and a file system can hold; no file is touched here.
+
+A key lies under a *slot*, at most 511 bytes. Keys of 1 to 510 bytes are their own slot. A longer key's slot is its first 479
+bytes and its SHA-256, and the whole key stands in the record, so look-ups compare whole keys. The empty key has a slot of zeros.
+A *record* is the value (before it the key, where the slot is not the key) and a CRC-32 over slot and value: a key or a value whose
+bits have changed is noticed by whoever meets it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from hashlib import sha256
+from zlib import crc32
+
+from twofold.errors import Corrupt, DataError
+
+SLOT_BYTES = 511
+"""The longest key that LMDB takes; a slot of this length has its key in the record."""
+
+HEAD_BYTES = SLOT_BYTES - 32
+NAME_BYTES = 200
+GENERATION_SUFFIX = ".gen"
+
+_EMPTY_SLOT = bytes(SLOT_BYTES)
+_INTACT = 0x2144DF1C  # the CRC-32 of any bytes followed by their own CRC-32, whatever came before
+_PLAIN = frozenset(b"abcdefghijklmnopqrstuvwxyz0123456789-_.@=")
+
+
+def slot_of(key: bytes) -> bytes:
+    """The LMDB key that `key` lies under; the order of slots is the order of keys up to their first 479 bytes."""
+    if 0 < len(key) < SLOT_BYTES:
+        return key
+    return key[:HEAD_BYTES] + sha256(key).digest() if key else _EMPTY_SLOT
+
+
+def record_of(slot: bytes, key: bytes, value: bytes) -> bytes:
+    """What lies in a slot."""
+    body = value if len(slot) < SLOT_BYTES else len(key).to_bytes(4, "little") + key + value
+    return body + crc32(body, crc32(slot)).to_bytes(4, "little")
+
+
+def entry_of(slot: bytes, record: bytes) -> tuple[bytes, bytes]:
+    """Key and value of what lies in a slot. Raises Corrupt where the checksum fails."""
+    if crc32(record, crc32(slot)) != _INTACT:
+        raise corrupt(slot)
+    if len(slot) < SLOT_BYTES:
+        return slot, record[:-4]
+    end = 4 + int.from_bytes(record[:4], "little")
+    return record[4:end], record[end:-4]
+
+
+def corrupt(key: bytes) -> Corrupt:
+    """The error for a record whose checksum fails."""
+    return Corrupt(
+        f"what is stored under key {key.hex() or '(empty)'} (hex) fails its checksum: the disk or memory has changed it; "
+        "do not use this store, rebuild it from the log"
+    )
+
+
+def read_many(get: Callable[[bytes], bytes | None], keys: Sequence[bytes]) -> list[bytes | None]:
+    """Values under `keys` in their order, None where there is none; `get` gives the record in a slot. Raises Corrupt.
+
+    This loop is the online read: about 1 us a key of 2 KB, more than half of it the checksum.
+    """
+    values: list[bytes | None] = []
+    for key in keys:
+        if 0 < len(key) < SLOT_BYTES:
+            record = get(key)
+            if record is None:
+                values.append(None)
+            elif crc32(record, crc32(key)) == _INTACT:
+                values.append(record[:-4])
+            else:
+                raise corrupt(key)
+        else:
+            values.append(_read_hashed(get, key))
+    return values
+
+
+def _read_hashed(get: Callable[[bytes], bytes | None], key: bytes) -> bytes | None:
+    slot = slot_of(key)
+    record = get(slot)
+    if record is None:
+        return None
+    stored_key, value = entry_of(slot, record)
+    return value if stored_key == key else None
+
+
+def in_key_order(items: Iterable[tuple[bytes, bytes]]) -> Iterator[tuple[bytes, bytes]]:
+    """Keys and values of (slot, record) pairs that come in the order of slots, in the exact order of keys.
+
+    Keys that share their first 479 bytes are sorted in memory; all others stream. The empty key comes where its slot is.
+    """
+    run: list[tuple[bytes, bytes]] = []
+    head = b""
+    for slot, record in items:
+        if run and slot[:HEAD_BYTES] != head:
+            yield from sorted(run)
+            run.clear()
+        if len(slot) < HEAD_BYTES:
+            yield entry_of(slot, record)
+        else:
+            head = slot[:HEAD_BYTES]
+            run.append(entry_of(slot, record))
+    yield from sorted(run)
+
+
+def ascending(states: Iterable[tuple[bytes, bytes]]) -> Iterator[tuple[bytes, bytes]]:
+    """The states as they come; raises DataError at the first key that is not above the one before."""
+    previous: bytes | None = None
+    for key, state in states:
+        if previous is not None and key <= previous:
+            raise DataError(
+                f"states of a generation must come in ascending order of keys, each key once; "
+                f"got {key.hex() or '(empty)'} (hex) after {previous.hex()}; sort them by key"
+            )
+        previous = key
+        yield key, state
+
+
+def file_name_of(generation: str) -> str:
+    """The file name of a generation: lower-case letters, digits and `-_.@=` stay, other bytes are written `%41`.
+
+    Injective also on file systems that do not tell cases apart. Raises DataError for a name too long for a file.
+    """
+    raw = generation.encode("utf-8", "surrogatepass")
+    name = "".join(chr(byte) if byte in _PLAIN else f"%{byte:02x}" for byte in raw)
+    if len(name) > NAME_BYTES:
+        raise DataError(
+            f"the name of a generation is too long for a file: got {generation!r}, which takes {len(name)} characters where "
+            f"{NAME_BYTES} fit (characters other than lower-case letters, digits and -_.@= take 3 or more); take a shorter one"
+        )
+    return name + GENERATION_SUFFIX
+
+
+def generation_of(file_name: str) -> str | None:
+    """The generation whose file has this name; None where it is no name that `file_name_of` makes."""
+    head, *rest = file_name.removesuffix(GENERATION_SUFFIX).split("%")
+    try:
+        raw = head.encode() + b"".join(bytes([int(part[:2], 16)]) + part[2:].encode() for part in rest)
+        generation = raw.decode("utf-8", "surrogatepass")
+    except ValueError:
+        return None
+    return generation if len(file_name) <= NAME_BYTES + 4 and file_name_of(generation) == file_name else None

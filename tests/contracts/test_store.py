@@ -1,0 +1,582 @@
+"""One suite for every store: what the protocol promises, checked on each implementation, and a random walk against dictionaries."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from twofold.errors import DataError, StoreUnavailable
+from twofold.store import records
+from twofold.store.base import Store
+from twofold.store.lmdb import LmdbStore
+from twofold.store.memory import MemoryStore
+
+KINDS: dict[str, Callable[[Path], Store]] = {
+    "memory": lambda _: MemoryStore(timeout_s=0.2),
+    "lmdb": lambda path: LmdbStore(path, timeout_s=0.2),
+}
+
+A, B, LONG = b"a" * 479, b"b" * 2000, b"\x00" * 600
+ODD_KEYS = [
+    b"",
+    b"\x00",
+    b"\x00\x00",
+    b"\x00a",
+    b"a\x00",
+    b"\xff",
+    b"\xff\xff",
+    LONG,
+    LONG + b"\x00",
+    b"\x00" * 510,
+    b"\x00" * 511,
+    b"\x00" * 512,
+    A[:-1],
+    A,
+    A + b"\x00",
+    A + b"\x00" * 31,
+    A + b"\x7f" * 32,
+    A + b"\x7f" * 33,
+    A + b"\xff",
+    A + b"\xff" * 30,
+    A + b"\xff" * 31,
+    A + b"\xff" * 32,
+    A + b"\xff" * 33,
+    B,
+    B + b"1",
+    b"\xff" * 510,
+    b"\xff" * 511,
+    b"\xff" * 5000,
+]
+
+
+@pytest.fixture(params=KINDS)
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
+    store = KINDS[request.param](tmp_path / "store")
+    yield store
+    store.close()
+
+
+def put(store: Store, **entries: bytes) -> None:
+    with store.transaction() as transaction:
+        for key, value in entries.items():
+            transaction.put(key.encode(), value)
+
+
+def content(store: Store) -> dict[bytes, bytes]:
+    with store.snapshot() as snapshot:
+        return dict(snapshot.scan(b""))
+
+
+def states_of(store: Store, name: str, keys: list[bytes]) -> list[bytes | None] | None:
+    generation = store.generation(name)
+    if generation is None:
+        return None
+    try:
+        return generation.multi_get(keys)
+    finally:
+        generation.close()
+
+
+# --- entries
+
+
+def test_what_is_not_there_is_none(store: Store) -> None:
+    with store.snapshot() as snapshot:
+        assert snapshot.get(b"a") is None
+        assert snapshot.multi_get([b"a", b"", LONG]) == [None, None, None]
+        assert snapshot.multi_get([]) == []
+        assert list(snapshot.scan(b"")) == []
+
+
+def test_values_come_in_the_order_of_the_keys_asked_for(store: Store) -> None:
+    put(store, a=b"1", b=b"", c=bytes(100_000))
+    with store.snapshot() as snapshot:
+        assert snapshot.multi_get([b"c", b"x", b"a", b"b", b"a"]) == [bytes(100_000), None, b"1", b"", b"1"]
+        assert snapshot.get(b"b") == b""
+
+
+def test_values_outlive_their_snapshot(store: Store) -> None:
+    put(store, a=b"x" * 5000)
+    with store.snapshot() as snapshot:
+        [value] = snapshot.multi_get([b"a"])
+    put(store, a=b"y" * 5000)
+    assert type(value) is bytes
+    assert value == b"x" * 5000
+
+
+def test_a_transaction_that_raises_changes_nothing(store: Store) -> None:
+    put(store, a=b"1", b=b"2")
+
+    def fail_midway() -> None:
+        with store.transaction() as transaction:
+            transaction.put(b"a", b"new")
+            transaction.put(b"c", b"new")
+            transaction.delete(b"b")
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail_midway()
+    assert content(store) == {b"a": b"1", b"b": b"2"}
+    put(store, c=b"3")
+    assert content(store) == {b"a": b"1", b"b": b"2", b"c": b"3"}
+
+
+def test_a_transaction_reads_its_own_writes(store: Store) -> None:
+    put(store, a=b"1", b=b"2", ab=b"3")
+    with store.transaction() as transaction:
+        transaction.put(b"a", b"new")
+        transaction.put(b"aa", b"more")
+        transaction.delete(b"ab")
+        transaction.delete(b"absent")
+        assert transaction.get(b"a") == b"new"
+        assert transaction.multi_get([b"aa", b"ab", b"b"]) == [b"more", None, b"2"]
+        assert list(transaction.scan(b"a")) == [(b"a", b"new"), (b"aa", b"more")]
+    assert content(store) == {b"a": b"new", b"aa": b"more", b"b": b"2"}
+
+
+def test_a_scan_of_a_transaction_is_not_disturbed_by_its_writes(store: Store) -> None:
+    put(store, a1=b"", a2=b"", a3=b"", b=b"")
+    seen = []
+    with store.transaction() as transaction:
+        for key, _ in transaction.scan(b"a"):
+            seen.append(key)
+            transaction.delete(key)
+            transaction.put(key + b"x", b"")
+    assert seen == [b"a1", b"a2", b"a3"]
+    assert sorted(content(store)) == [b"a1x", b"a2x", b"a3x", b"b"]
+
+
+def test_a_scan_gives_a_prefix_in_the_order_of_keys(store: Store) -> None:
+    keys = [b"a", b"b", b"ba", b"bb\x00", b"bb", b"b\xff", b"c", b"\xff", b"\xff\xff"]
+    with store.transaction() as transaction:
+        for key in keys:
+            transaction.put(key, key)
+    with store.snapshot() as snapshot:
+        assert [key for key, _ in snapshot.scan(b"b")] == [b"b", b"ba", b"bb", b"bb\x00", b"b\xff"]
+        assert [key for key, _ in snapshot.scan(b"\xff")] == [b"\xff", b"\xff\xff"]
+        assert list(snapshot.scan(b"d")) == []
+        assert [key for key, _ in snapshot.scan(b"")] == sorted(keys)
+
+
+def test_odd_keys_are_keys_like_others(store: Store) -> None:
+    with store.transaction() as transaction:
+        for key in ODD_KEYS:
+            transaction.put(key, b"of " + key)
+    with store.snapshot() as snapshot:
+        assert snapshot.multi_get(ODD_KEYS) == [b"of " + key for key in ODD_KEYS]
+        for prefix in [b"", *ODD_KEYS, A + b"\x7f", b"\x00" * 550, b"b" * 1999]:
+            assert list(snapshot.scan(prefix)) == [(k, b"of " + k) for k in sorted(ODD_KEYS) if k.startswith(prefix)]
+    with store.transaction() as transaction:
+        for key in ODD_KEYS[::2]:
+            transaction.delete(key)
+    assert content(store) == {key: b"of " + key for key in ODD_KEYS[1::2]}
+
+
+def test_a_key_is_never_taken_for_another_that_shares_its_slot(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Weak:
+        def __init__(self, _: bytes) -> None: ...
+
+        def digest(self) -> bytes:
+            return bytes(32)
+
+    monkeypatch.setattr(records, "sha256", Weak)
+    one, other = A + b"1" * 100, A + b"2" * 100
+    with store.transaction() as transaction:
+        transaction.put(one, b"one")
+        assert transaction.get(other) is None
+        transaction.delete(other)
+        assert transaction.get(one) == b"one"
+    with store.snapshot() as snapshot:
+        assert snapshot.multi_get([other, one]) == [None, b"one"]
+    if isinstance(store, LmdbStore):
+        with pytest.raises(DataError, match="share the slot"), store.transaction() as transaction:
+            transaction.put(other, b"other")
+        with pytest.raises(DataError, match="share the slot"):
+            store.write_generation("g", [(one, b"one"), (other, b"other")])
+        assert content(store) == {one: b"one"}
+
+
+def test_a_snapshot_does_not_see_later_commits(store: Store) -> None:
+    put(store, a=b"1", b=b"2")
+    with store.snapshot() as early:
+        put(store, a=b"new", c=b"3")
+        with store.snapshot() as late, store.transaction() as transaction:
+            transaction.delete(b"a")
+            transaction.put(b"b", b"uncommitted")
+            assert early.multi_get([b"a", b"b", b"c"]) == [b"1", b"2", None]
+            assert late.multi_get([b"a", b"b", b"c"]) == [b"new", b"2", b"3"]
+        assert list(early.scan(b"")) == [(b"a", b"1"), (b"b", b"2")]
+    assert content(store) == {b"b": b"uncommitted", b"c": b"3"}
+
+
+def test_nothing_is_read_from_or_written_to_what_has_ended(store: Store) -> None:
+    put(store, a=b"1")
+    with store.snapshot() as snapshot:
+        pass
+    with store.transaction() as transaction:
+        pass
+    for ended in (snapshot, transaction):
+        with pytest.raises(StoreUnavailable, match="ended"):
+            ended.get(b"a")
+        with pytest.raises(StoreUnavailable, match="ended"):
+            ended.multi_get([b"a"])
+        with pytest.raises(StoreUnavailable, match="ended"):
+            list(ended.scan(b""))
+    with pytest.raises(StoreUnavailable, match="ended"):
+        transaction.put(b"a", b"2")
+    with pytest.raises(StoreUnavailable, match="ended"):
+        transaction.delete(b"a")
+    assert content(store) == {b"a": b"1"}
+
+
+def test_a_closed_store_says_so(store: Store) -> None:
+    store.close()
+    store.close()
+    for call in (store.snapshot, store.transaction, store.generations, lambda: store.generation("g"), lambda: store.drop_generation("g")):
+        with pytest.raises(StoreUnavailable, match="closed"):
+            call()
+    with pytest.raises(StoreUnavailable, match="closed"):
+        store.write_generation("g", [])
+
+
+# --- turns
+
+
+def test_threads_take_turns(store: Store) -> None:
+    def increment() -> None:
+        for _ in range(20):
+            with store.transaction() as transaction:
+                count = int(transaction.get(b"n") or b"0")
+                transaction.put(b"n", b"%d" % (count + 1))
+
+    patient = LmdbStore(store._path) if isinstance(store, LmdbStore) else None  # shares the environment, not the locks
+    store = patient or MemoryStore()
+    threads = [threading.Thread(target=increment) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert content(store) == {b"n": b"80"}
+    store.close()
+
+
+def test_a_writer_waits_no_longer_than_the_timeout_and_learns_whom_for(store: Store) -> None:
+    entered, leave = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with store.transaction() as transaction:
+            transaction.put(b"a", b"held")
+            entered.set()
+            leave.wait()
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    entered.wait()
+    try:
+        with pytest.raises(StoreUnavailable, match=rf"process {os.getpid()}\b"), store.transaction():
+            pass
+        assert content(store) == {}
+    finally:
+        leave.set()
+        holder.join()
+    put(store, b=b"1")
+    assert content(store) == {b"a": b"held", b"b": b"1"}
+
+
+def test_a_transaction_inside_another_of_the_thread_is_refused(store: Store) -> None:
+    with store.transaction() as outer:
+        outer.put(b"a", b"1")
+        with pytest.raises(StoreUnavailable, match="inside a transaction already"), store.transaction():
+            pass
+    assert content(store) == {b"a": b"1"}
+
+
+# --- generations
+
+
+def test_a_generation_holds_what_was_written(store: Store) -> None:
+    states = [(b"%06d" % i, b"state %d " % i * (i % 50)) for i in range(3000)]
+    assert store.write_generation("g", iter(states)) == 3000
+    assert store.generations() == ["g"]
+    keys = [b"002999", b"x", b"000000", b"001234"]
+    assert states_of(store, "g", keys) == [dict(states).get(key) for key in keys]
+    assert content(store) == {}
+
+
+def test_a_generation_of_odd_keys(store: Store) -> None:
+    keys = sorted(ODD_KEYS)
+    assert store.write_generation("g", [(key, b"of " + key) for key in keys]) == len(keys)
+    assert states_of(store, "g", [*keys, b"\x01", LONG + b"\x01"]) == [*(b"of " + key for key in keys), None, None]
+
+
+def test_a_generation_grows_beyond_its_first_map(store: Store) -> None:
+    size = 100 if isinstance(store, LmdbStore) else 2
+    assert store.write_generation("g", ((b"%04d" % i, bytes([i]) * 1_000_000) for i in range(size))) == size
+    assert states_of(store, "g", [b"%04d" % (size - 1)]) == [bytes([size - 1]) * 1_000_000]
+
+
+def test_an_empty_generation_is_one(store: Store) -> None:
+    assert store.write_generation("g", []) == 0
+    assert store.generations() == ["g"]
+    assert states_of(store, "g", [b"", b"a"]) == [None, None]
+
+
+@pytest.mark.parametrize("keys", [[b"b", b"a"], [b"a", b"a"], [b"a", b""], [A + b"2" * 99, A + b"1" * 99], [b"", b""]])
+def test_unsorted_states_are_refused(store: Store, keys: list[bytes]) -> None:
+    store.write_generation("g", [(b"a", b"old")])
+    with pytest.raises(DataError, match="ascending"):
+        store.write_generation("g", [(key, b"new") for key in keys])
+    assert states_of(store, "g", [b"a"]) == [b"old"]
+    with pytest.raises(DataError, match="ascending"):
+        store.write_generation("other", [(key, b"new") for key in keys])
+    assert store.generations() == ["g"]
+
+
+def test_a_generation_is_visible_whole_or_not_at_all(store: Store) -> None:
+    def states(fails: bool) -> Iterator[tuple[bytes, bytes]]:
+        for i in range(30):
+            assert store.generation("g") is None
+            assert store.generations() == []
+            yield b"%04d" % i, bytes(1_000_000)
+        if fails:
+            raise KeyError("the source of the states")
+
+    with pytest.raises(KeyError):
+        store.write_generation("g", states(fails=True))
+    assert store.generations() == []
+    assert store.generation("g") is None
+    assert store.write_generation("g", states(fails=False)) == 30
+    assert store.generations() == ["g"]
+
+
+def test_a_replaced_generation_keeps_its_open_readers(store: Store) -> None:
+    store.write_generation("g", [(b"a", b"old"), (b"b", b"old")])
+    early = store.generation("g")
+    assert early is not None
+    store.write_generation("g", [(b"b", b"new"), (b"c", b"new")])
+    assert early.multi_get([b"a", b"b", b"c"]) == [b"old", b"old", None]
+    assert states_of(store, "g", [b"a", b"b", b"c"]) == [None, b"new", b"new"]
+    assert early.multi_get([b"a", b"b", b"c"]) == [b"old", b"old", None]
+    early.close()
+
+
+def test_a_dropped_generation_keeps_its_open_readers(store: Store) -> None:
+    store.write_generation("g", [(b"a", b"1")])
+    store.write_generation("h", [(b"a", b"2")])
+    one, two = store.generation("g"), store.generation("g")
+    assert one is not None
+    assert two is not None
+    store.drop_generation("g")
+    store.drop_generation("never there")
+    assert store.generations() == ["h"]
+    assert store.generation("g") is None
+    one.close()
+    one.close()
+    assert two.multi_get([b"a"]) == [b"1"]
+    with pytest.raises(StoreUnavailable, match="closed"):
+        one.multi_get([b"a"])
+    two.close()
+    store.write_generation("g", [(b"a", b"3")])
+    assert states_of(store, "g", [b"a"]) == [b"3"]
+
+
+def test_names_of_generations_may_hold_any_characters(store: Store) -> None:
+    names = [
+        "",
+        ".",
+        "..",
+        "a/b",
+        "a\\b",
+        "a b",
+        "A",
+        "a",
+        "%41",
+        "a%",
+        "späti",
+        "航班@3f2a",
+        "\x00",
+        "a\nb",
+        "g.gen",
+        "g.tmp",
+        "🛫",
+        "\udc80",
+    ]
+    for name in names:
+        store.write_generation(name, [(b"name", name.encode("utf-8", "surrogatepass"))])
+    assert store.generations() == sorted(names)
+    for name in names:
+        assert states_of(store, name, [b"name"]) == [name.encode("utf-8", "surrogatepass")]
+        store.drop_generation(name)
+    assert store.generations() == []
+    with pytest.raises(DataError, match="too long"):
+        store.write_generation("x" * 201, [])
+
+
+def test_threads_share_an_open_generation(store: Store) -> None:
+    store.write_generation("g", [(b"%04d" % i, b"%d" % i * 500) for i in range(1000)])
+    generation = store.generation("g")
+    assert generation is not None
+    wrong: list[int] = []
+
+    def read(first: int) -> None:
+        for i in range(first, 1000, 4):
+            if generation.multi_get([b"%04d" % i, b"no"]) != [b"%d" % i * 500, None]:
+                wrong.append(i)
+
+    threads = [threading.Thread(target=read, args=(i,)) for i in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    generation.close()
+    assert wrong == []
+
+
+# --- a random walk against dictionaries
+
+HEADS = [A, A[:-20], A + b"\x80" * 40, LONG, b"\xff" * 479]
+
+
+def chosen(options: list[bytes]) -> st.SearchStrategy[bytes]:
+    return st.integers(0, len(options) - 1).map(lambda index: options[index])  # sampled_from would print the long keys again and again
+
+
+keys = st.one_of(
+    chosen(ODD_KEYS),
+    st.binary(max_size=2),
+    st.builds(bytes.__add__, chosen(HEADS), st.binary(max_size=2)),
+    st.builds(bytes.__add__, chosen(HEADS), st.binary(min_size=30, max_size=34)),
+)
+values = st.one_of(st.binary(max_size=8), chosen([bytes(4), bytes(5000), b"\xff" * 2000]))
+writes = st.lists(st.tuples(keys, st.none() | values), max_size=12)
+
+
+class Walk(RuleBasedStateMachine):
+    kind = ""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.path = Path(tempfile.mkdtemp())
+        self.store = KINDS[self.kind](self.path / "store")
+        self.model: dict[bytes, bytes] = {}
+        self.generations: dict[str, dict[bytes, bytes]] = {}
+        self.open_snapshot: tuple | None = None
+        self.open_generation: tuple | None = None
+
+    def apply(self, transaction, changes, model) -> None:
+        for key, value in changes:
+            if value is None:
+                transaction.delete(key)
+                model.pop(key, None)
+            else:
+                transaction.put(key, value)
+                model[key] = value
+        if changes:
+            prefix = changes[-1][0][:480]
+            assert list(transaction.scan(prefix)) == sorted((k, v) for k, v in model.items() if k.startswith(prefix))
+            assert transaction.get(changes[0][0]) == model.get(changes[0][0])
+
+    @rule(changes=writes)
+    def commit(self, changes) -> None:
+        with self.store.transaction() as transaction:
+            self.apply(transaction, changes, self.model)
+
+    @rule(changes=writes)
+    def undo(self, changes) -> None:
+        def fail_at_the_end() -> None:
+            with self.store.transaction() as transaction:
+                self.apply(transaction, changes, dict(self.model))
+                raise ZeroDivisionError
+
+        with pytest.raises(ZeroDivisionError):
+            fail_at_the_end()
+
+    @rule(asked=st.lists(keys, max_size=6))
+    def read(self, asked) -> None:
+        with self.store.snapshot() as snapshot:
+            assert snapshot.multi_get(asked) == [self.model.get(key) for key in asked]
+
+    @rule(prefix=keys)
+    def scan(self, prefix) -> None:
+        with self.store.snapshot() as snapshot:
+            assert list(snapshot.scan(prefix)) == sorted((k, v) for k, v in self.model.items() if k.startswith(prefix))
+
+    @precondition(lambda self: self.open_snapshot is None)
+    @rule()
+    def open(self) -> None:
+        context = self.store.snapshot()
+        self.open_snapshot = context, context.__enter__(), dict(self.model)
+
+    @precondition(lambda self: self.open_snapshot is not None)
+    @rule()
+    def close(self) -> None:
+        self.open_snapshot[0].__exit__(None, None, None)
+        self.open_snapshot = None
+
+    @invariant()
+    def snapshot_stands_still(self) -> None:
+        if self.open_snapshot is not None:
+            assert list(self.open_snapshot[1].scan(b"")) == sorted(self.open_snapshot[2].items())
+
+    @rule(name=st.sampled_from(["g", "h"]), states=st.dictionaries(keys, values, max_size=12))
+    def publish(self, name, states) -> None:
+        assert self.store.write_generation(name, sorted(states.items())) == len(states)
+        self.generations[name] = states
+
+    @rule(name=st.sampled_from(["g", "h"]))
+    def drop(self, name) -> None:
+        self.store.drop_generation(name)
+        self.generations.pop(name, None)
+
+    @precondition(lambda self: self.open_generation is None)
+    @rule(name=st.sampled_from(["g", "h"]))
+    def open_one(self, name) -> None:
+        generation = self.store.generation(name)
+        assert (generation is None) == (name not in self.generations)
+        self.open_generation = None if generation is None else (generation, self.generations[name])
+
+    @precondition(lambda self: self.open_generation is not None)
+    @rule(asked=st.lists(keys, max_size=6), stays=st.booleans())
+    def read_generation(self, asked, stays) -> None:
+        generation, states = self.open_generation
+        asked = [*asked, *states]
+        assert generation.multi_get(asked) == [states.get(key) for key in asked]
+        if not stays:
+            generation.close()
+            self.open_generation = None
+
+    @invariant()
+    def names_are_those_published(self) -> None:
+        assert self.store.generations() == sorted(self.generations)
+
+    def teardown(self) -> None:
+        if self.open_snapshot is not None:
+            self.open_snapshot[0].__exit__(None, None, None)
+        if self.open_generation is not None:
+            self.open_generation[0].close()
+        assert content(self.store) == self.model
+        self.store.close()
+        shutil.rmtree(self.path)
+
+
+class MemoryWalk(Walk):
+    kind = "memory"
+
+
+class LmdbWalk(Walk):
+    kind = "lmdb"
+
+
+TestMemoryWalk = MemoryWalk.TestCase
+TestMemoryWalk.settings = settings(max_examples=40, stateful_step_count=30)
+TestLmdbWalk = LmdbWalk.TestCase
+TestLmdbWalk.settings = settings(max_examples=20, stateful_step_count=25)
