@@ -46,7 +46,8 @@ def _encode_part(part: KeyPart) -> bytes:
 
 
 def _escaped(raw: bytes) -> bytes:
-    return raw.replace(b"\x00", b"\x00\xff") + b"\x00"
+    """A zero byte becomes 00 FF and the end is 00 01: a text sorts before the longer ones that it begins, and its bytes begin none."""
+    return raw.replace(b"\x00", b"\x00\xff") + b"\x00\x01"
 
 
 def decode_key(encoded: bytes) -> Key:
@@ -65,7 +66,7 @@ def decode_key(encoded: bytes) -> Key:
             end = _terminator(encoded, at)
             raw = encoded[at:end].replace(b"\x00\xff", b"\x00")
             parts.append(raw.decode("utf-8", "surrogatepass") if tag == _TEXT else raw)
-            at = end + 1
+            at = end + 2
     return tuple(parts)
 
 
