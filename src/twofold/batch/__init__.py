@@ -1,0 +1,1 @@
+"""The batch layer: loaded history and a prefix of the log, folded into immutable generations."""

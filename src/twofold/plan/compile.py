@@ -14,11 +14,12 @@ from twofold.definitions.project import Project
 from twofold.definitions.table import Table
 from twofold.definitions.view import View
 from twofold.errors import UnknownName, did_you_mean
-from twofold.instants import duration_us, hop_for
+from twofold.instants import Duration, duration_us, hop_for
 from twofold.plan.models import compile_model
 from twofold.plan.serving import (
     FeaturePlan,
     InputPlan,
+    ModelPlan,
     ServingPlan,
     SlotPlan,
     SourcePlan,
@@ -57,11 +58,18 @@ class CompiledProject:
 
     def source(self, name: str) -> SourcePlan:
         """The source or table of that name."""
-        return _named(self.sources, name, "source")
+        found: SourcePlan = _named(self.sources, name, "source")
+        return found
 
     def view(self, name: str) -> CompiledView:
         """The view or table of that name."""
-        return _named(self.views, name, "view")
+        found: CompiledView = _named(self.views, name, "view")
+        return found
+
+    def model(self, name: str) -> ModelPlan:
+        """The model of that name, without a predictor."""
+        found: ModelPlan = _named(self.serving.models, name, "model")
+        return found
 
     def views_of(self, source: str) -> list[CompiledView]:
         """The views fed by a source."""
@@ -115,7 +123,8 @@ def columns_after_steps(events: Events) -> dict[str, str]:
     return columns
 
 
-def _time_after_steps(events: Events) -> str:
+def time_after_steps(events: Events) -> str:
+    """Name of the time column after the row-level steps."""
     time = events.time
     for step in events.steps:
         if step.kind == "rename":
@@ -152,7 +161,8 @@ def _compile_events_view(view: View) -> CompiledView:
         "by": by,
         "visibility": [view.mode, view.refresh, view.as_of],
     }
-    inputs, texts, expressions = _Pool(), [], []
+    inputs, texts = _Pool(), list[str]()
+    expressions: list[pl.Expr] = []
     windows, slots = _Pool(), _Pool()
     orders = _moment_orders(view)
     features: list[FeaturePlan] = []
@@ -186,7 +196,7 @@ def _compile_events_view(view: View) -> CompiledView:
             max_age_us=None if view.max_age is None else duration_us(view.max_age),
             as_of=view.as_of,
         ),
-        _time_after_steps(view.source),
+        time_after_steps(view.source),
         view.source.steps,
         tuple(expressions),
     )
@@ -225,7 +235,7 @@ def _input(feature: Feature, columns: Mapping[str, str]) -> tuple[str, pl.Expr |
     return text, expression, output_type(expression, columns)
 
 
-def _window(text: str | None, hop: str | None) -> WindowPlan:
+def _window(text: str | None, hop: Duration | None) -> WindowPlan:
     if text is None:
         return WindowPlan(None, 0, "all")
     width = duration_us(text)

@@ -6,6 +6,7 @@ event_time of loaded history) and, after `prepared`, `TIME`; all int64.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 
 from twofold.algebra import tiles
 from twofold.algebra.words import WIDE_TYPES
+from twofold.definitions.events import Step
 from twofold.instants import BEGIN_US
 from twofold.keys import encode_key
 from twofold.plan.compile import CompiledView
@@ -34,6 +36,23 @@ POLARS_TYPES: dict[str, pl.DataType] = {
 }
 
 
+def frame_schema(columns: Mapping[str, str]) -> dict[str, pl.DataType]:
+    """Polars schema of a source's frame: its columns, then the system columns."""
+    named = {name: POLARS_TYPES[kind] for name, kind in columns.items()}
+    return {**named, **dict.fromkeys(SYSTEM, pl.Int64())}
+
+
+def all_rows(columns: Mapping[str, str], *frames: pl.DataFrame | None) -> pl.DataFrame:
+    """Frames of one source as one, in the declared columns; a column that an older frame lacks is null there."""
+    schema = frame_schema(columns)
+    shaped = [
+        frame.select(pl.col(name).cast(kind) if name in frame.columns else pl.lit(None, kind).alias(name) for name, kind in schema.items())
+        for frame in frames
+        if frame is not None
+    ]
+    return pl.concat(shaped) if shaped else pl.DataFrame(schema=schema)
+
+
 def prepared(view: CompiledView, frame: pl.DataFrame) -> pl.DataFrame:
     """The view's events: `k0..` key columns, TIME, MAJOR, MINOR, STAMP, `in0..` inputs; rows in the order of `frame`.
 
@@ -41,13 +60,7 @@ def prepared(view: CompiledView, frame: pl.DataFrame) -> pl.DataFrame:
     expression that fails on a row is null there.
     """
     plan = view.plan
-    for step in view.steps:
-        if step.kind == "filter":
-            frame = frame.with_columns(__keep=step.content["condition"]).filter(pl.col("__keep")).drop("__keep")
-        elif step.kind == "rename":
-            frame = frame.rename(dict(step.content))
-        else:
-            frame = frame.with_columns(**dict(step.content))
+    frame = with_steps(frame, view.steps)
     time = pl.lit(BEGIN_US, pl.Int64)
     if view.time is not None:
         time = pl.col(view.time).to_physical().cast(pl.Int64)
@@ -61,6 +74,18 @@ def prepared(view: CompiledView, frame: pl.DataFrame) -> pl.DataFrame:
         ]
     ready = _select(frame, [*keys, *system], inputs)
     return ready.drop_nulls([f"k{i}" for i in range(len(plan.by))]) if keys else ready
+
+
+def with_steps(frame: pl.DataFrame, steps: Sequence[Step]) -> pl.DataFrame:
+    """A frame of events after its source's row-level steps."""
+    for step in steps:
+        if step.kind == "filter":
+            frame = frame.with_columns(__keep=step.content["condition"]).filter(pl.col("__keep")).drop("__keep")
+        elif step.kind == "rename":
+            frame = frame.rename(dict(step.content))
+        else:
+            frame = frame.with_columns(**dict(step.content))
+    return frame
 
 
 def _clean(expression: pl.Expr, kind: str) -> pl.Expr:

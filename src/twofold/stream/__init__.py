@@ -1,0 +1,1 @@
+"""The speed layer: what lies after the cut, folded into deltas, exactly once."""

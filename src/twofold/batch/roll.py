@@ -1,0 +1,69 @@
+"""Roll-over and flip: a view's delta ends at a cut, a generation takes its place; each one value in one transaction.
+
+The store takes writers in turns and the worker reads the pointer inside its own transaction, so whoever builds may roll: the cut is
+the applied offset at that moment, and what is applied later goes to the next delta.
+"""
+
+from __future__ import annotations
+
+from twofold.errors import NotBuilt
+from twofold.plan import layout
+from twofold.plan.layout import Pointer
+from twofold.plan.serving import ViewPlan
+from twofold.store.base import Snapshot, Store
+
+_DELETED_PER_COMMIT = 10_000
+
+
+def pointer_of(snapshot: Snapshot, view: ViewPlan) -> Pointer:
+    """The pointer of a view; raises NotBuilt where the speed layer does not know it."""
+    raw = snapshot.get(layout.pointer_key(view.version))
+    if raw is None:
+        raise NotBuilt(
+            f"view {view.name!r} in its present form is not followed by the speed layer; restart `twofold stream` (or `up`) with this project file"
+        )
+    return layout.decode_pointer(raw)
+
+
+def roll(store: Store, view: ViewPlan) -> Pointer:
+    """End the open delta at the applied offsets and begin the next; a view whose last build failed keeps its closed delta and cut."""
+    with store.transaction() as txn:
+        pointer = pointer_of(txn, view)
+        if pointer.closed is None:
+            applied = (layout.decode_int(txn.get(layout.offset_key(view.source, p))) for p in range(len(pointer.cut)))
+            cut = tuple(applied)
+            pointer = Pointer(
+                pointer.generation, pointer.history, pointer.cut, pointer.base_us,
+                open=pointer.open + 1, began=cut, closed=pointer.open, closed_cut=cut,
+            )  # fmt: skip
+            txn.put(layout.pointer_key(view.version), layout.encode_pointer(pointer))
+    return pointer
+
+
+def flip(store: Store, view: ViewPlan, generation: str, history: int, base_us: int) -> Pointer:
+    """Serve the generation in place of the old one and the closed delta; returns the old pointer."""
+    with store.transaction() as txn:
+        old = pointer_of(txn, view)
+        new = Pointer(generation, history, old.closed_cut, base_us, open=old.open, began=old.began)
+        txn.put(layout.pointer_key(view.version), layout.encode_pointer(new))
+    return old
+
+
+def drop_old(store: Store, view: ViewPlan, old: Pointer) -> None:
+    """Remove the delta and the generation that a flip has replaced. Readers that opened the generation keep it."""
+    if old.closed is not None:
+        drop_delta(store, view, old.closed)
+    if old.generation is not None:
+        store.drop_generation(old.generation)
+
+
+def drop_delta(store: Store, view: ViewPlan, delta: int) -> None:
+    """Remove a delta that no pointer names any more, in short transactions."""
+    prefix = layout.delta_prefix(view.version, delta)
+    while True:
+        with store.transaction() as txn:
+            keys = [key for key, _ in zip((key for key, _ in txn.scan(prefix)), range(_DELETED_PER_COMMIT), strict=False)]
+            for key in keys:
+                txn.delete(key)
+        if len(keys) < _DELETED_PER_COMMIT:
+            return

@@ -1,0 +1,79 @@
+"""The index of ids that the speed layer has counted; it commits with the offset, and old entries go as new ones come."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Sequence
+
+import polars as pl
+
+from twofold.keys import KeyPart, encode_key
+from twofold.plan.counting import is_duplicate, max_of
+from twofold.plan.inputs import STAMP
+from twofold.plan.layout import decode_int, duplicate_by_time_key, duplicate_by_time_prefix, duplicate_key, encode_int
+from twofold.plan.serving import SourcePlan
+from twofold.store.base import Transaction
+
+_PURGED_PER_COMMIT = 1000
+
+
+def drop_duplicates(txn: Transaction, source: SourcePlan, partition: int, frame: pl.DataFrame) -> pl.DataFrame:
+    """The rows of one partition's frame (in order of offset) that count, and the index moved on past them."""
+    if source.dedupe_us is None or source.id is None or frame.is_empty():
+        return frame
+    identities = [None if value is None else encode_key((value,)) for value in frame[source.id]]
+    known = _known(txn, source.name, partition, [identity for identity in identities if identity is not None])
+    keep: list[bool] = []
+    for identity, stamp in zip(identities, frame[STAMP].to_list(), strict=True):
+        counts = identity is None or not is_duplicate(stamp, known.get(identity), source.dedupe_us)
+        keep.append(counts)
+        if counts and identity is not None:
+            known[identity] = stamp
+            remember(txn, source.name, partition, [(identity, stamp)])
+    _purge(txn, source.name, partition, int(frame[STAMP][-1]) - source.dedupe_us)
+    return frame.filter(pl.Series(keep, dtype=pl.Boolean))
+
+
+def _known(txn: Transaction, source: str, partition: int, identities: Sequence[bytes]) -> dict[bytes, int]:
+    """The greatest stamp of the counted events of each id, in the partition and in loaded history."""
+    unique = list(dict.fromkeys(identities))
+    found: dict[bytes, int] = {}
+    for place in (partition, None):
+        stored = txn.multi_get([duplicate_key(source, place, identity) for identity in unique])
+        for identity, raw in zip(unique, stored, strict=True):
+            if raw is not None:
+                found[identity] = max_of(found.get(identity), decode_int(raw)) or 0
+    return found
+
+
+def remember(txn: Transaction, source: str, partition: int | None, counted: Iterable[tuple[bytes, int]]) -> None:
+    """Note the stamps of counted events; partition None is loaded history."""
+    for identity, stamp in counted:
+        txn.put(duplicate_key(source, partition, identity), encode_int(stamp))
+        txn.put(duplicate_by_time_key(source, partition, stamp, identity), b"")
+
+
+def remember_history(txn: Transaction, source: SourcePlan, frame: pl.DataFrame, now_us: int) -> None:
+    """Note the ids of loaded rows that a log event could still repeat: those younger than the horizon."""
+    if source.dedupe_us is None or source.id is None:
+        return
+    young = frame.filter(pl.col(source.id).is_not_null() & (pl.col(STAMP) > now_us - source.dedupe_us)).sort(STAMP)
+    rows: list[tuple[KeyPart, int]] = list(young.select(source.id, STAMP).iter_rows())
+    remember(txn, source.name, None, ((encode_key((identity,)), stamp) for identity, stamp in rows))
+
+
+def _purge(txn: Transaction, source: str, partition: int, before_us: int) -> None:
+    """Drop entries of a partition whose stamp no later event of it can come close to. Those of loaded history serve all partitions: they stay."""
+    prefix = duplicate_by_time_prefix(source, partition)
+    for key, _ in _first_entries(txn, prefix):
+        stamp = int.from_bytes(key[len(prefix) : len(prefix) + 8], "big") - 2**63
+        if stamp > before_us:
+            return
+        identity = key[len(prefix) + 8 :]
+        txn.delete(key)
+        if decode_int(txn.get(duplicate_key(source, partition, identity)), stamp) == stamp:
+            txn.delete(duplicate_key(source, partition, identity))
+
+
+def _first_entries(txn: Transaction, prefix: bytes) -> list[tuple[bytes, bytes]]:
+    return list(itertools.islice(txn.scan(prefix), _PURGED_PER_COMMIT))
