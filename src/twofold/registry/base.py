@@ -77,9 +77,7 @@ class Aliases(Protocol):
         """The present value; None where the alias was never set."""
         ...
 
-    def move_alias(
-        self, name: str, value: str, expect: str | Expect | None = Expect.ANY, *, now_us: int | None = None
-    ) -> None:
+    def move_alias(self, name: str, value: str, expect: str | Expect | None = Expect.ANY, *, now_us: int | None = None) -> None:
         """Set the alias, if its value is `expect` (None: never set). Nothing happens where it is `value` already.
 
         Durable when it returns. Raises Fenced where the value is another than expected; then nothing has changed.
@@ -87,9 +85,7 @@ class Aliases(Protocol):
         """
         ...
 
-    def move_aliases(
-        self, moves: Mapping[str, str], expect: Mapping[str, str | None] | None = None, *, now_us: int | None = None
-    ) -> None:
+    def move_aliases(self, moves: Mapping[str, str], expect: Mapping[str, str | None] | None = None, *, now_us: int | None = None) -> None:
         """`move_alias` for several: readers and crashes see all of the moves or none. `expect` may name any aliases."""
         ...
 
@@ -105,9 +101,7 @@ class Aliases(Protocol):
 class Registry(Artifacts, Aliases, Protocol):
     """What was trained and what is live. Several processes and threads may use it at once."""
 
-    def register(
-        self, model: str, version: str, record: Mapping[str, Any], *, now_us: int | None = None
-    ) -> Registration:
+    def register(self, model: str, version: str, record: Mapping[str, Any], *, now_us: int | None = None) -> Registration:
         """Store a version; again with the same record it changes nothing and returns the first registration.
 
         Durable when it returns. Raises VersionError where the version exists with another record, DataError where the
@@ -165,10 +159,7 @@ def check_same(model: str, version: str, stored: str, offered: str) -> None:
 def check_expected(name: str, actual: str | None, expected: str | None) -> None:
     """Raises Fenced where an alias has another value than the caller saw."""
     if actual != expected:
-        raise Fenced(
-            f"alias {name!r} is {actual!r}, not {expected!r} as expected: it was moved in between; "
-            "read it again and decide anew"
-        )
+        raise Fenced(f"alias {name!r} is {actual!r}, not {expected!r} as expected: it was moved in between; read it again and decide anew")
 
 
 def unknown_version(model: str, version: str, known: Iterable[str]) -> UnknownName:

@@ -54,9 +54,7 @@ class MemoryRegistry:
                 path.write_bytes(content)
         return path
 
-    def register(
-        self, model: str, version: str, record: Mapping[str, Any], *, now_us: int | None = None
-    ) -> Registration:
+    def register(self, model: str, version: str, record: Mapping[str, Any], *, now_us: int | None = None) -> Registration:
         text = record_text(model, version, record)
         with self._lock:
             created_us, stored = self._versions.setdefault(model, {}).setdefault(version, (now_or(now_us), text))
@@ -77,14 +75,10 @@ class MemoryRegistry:
         moves = self._moves.get(name)
         return moves[-1].value if moves else None
 
-    def move_alias(
-        self, name: str, value: str, expect: str | Expect | None = Expect.ANY, *, now_us: int | None = None
-    ) -> None:
+    def move_alias(self, name: str, value: str, expect: str | Expect | None = Expect.ANY, *, now_us: int | None = None) -> None:
         self.move_aliases({name: value}, None if isinstance(expect, Expect) else {name: expect}, now_us=now_us)
 
-    def move_aliases(
-        self, moves: Mapping[str, str], expect: Mapping[str, str | None] | None = None, *, now_us: int | None = None
-    ) -> None:
+    def move_aliases(self, moves: Mapping[str, str], expect: Mapping[str, str | None] | None = None, *, now_us: int | None = None) -> None:
         with self._lock:
             for name, expected in (expect or {}).items():
                 check_expected(name, self.alias(name), expected)

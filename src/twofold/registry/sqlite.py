@@ -56,9 +56,7 @@ class SqliteRegistry(FileArtifacts):
         super().__init__(self._path / "artifacts")
         self._lock = threading.Lock()
         with self._translated(), exclusive(self._path / ".lock"):
-            self._db = sqlite3.connect(
-                self._path / "registry.sqlite", timeout=_TIMEOUT_S, isolation_level=None, check_same_thread=False
-            )
+            self._db = sqlite3.connect(self._path / "registry.sqlite", timeout=_TIMEOUT_S, isolation_level=None, check_same_thread=False)
             try:
                 self._prepare()
             except BaseException:
@@ -75,13 +73,10 @@ class SqliteRegistry(FileArtifacts):
             self._db.executescript(_SCHEMA)
         elif layout != _LAYOUT:
             raise VersionError(
-                f"the registry in {self._path} has layout {layout}, this version reads layout {_LAYOUT}; "
-                "use the version that wrote it"
+                f"the registry in {self._path} has layout {layout}, this version reads layout {_LAYOUT}; use the version that wrote it"
             )
 
-    def register(
-        self, model: str, version: str, record: Mapping[str, Any], *, now_us: int | None = None
-    ) -> Registration:
+    def register(self, model: str, version: str, record: Mapping[str, Any], *, now_us: int | None = None) -> Registration:
         text = record_text(model, version, record)
         with self._transaction():
             self._db.execute(_INSERT, (model, version, now_or(now_us), text))
@@ -96,8 +91,7 @@ class SqliteRegistry(FileArtifacts):
 
     def versions(self, model: str) -> list[Registration]:
         return [
-            Registration(model, version, created_us, json.loads(record))
-            for version, created_us, record in self._rows(_VERSIONS, model)
+            Registration(model, version, created_us, json.loads(record)) for version, created_us, record in self._rows(_VERSIONS, model)
         ]
 
     def alias(self, name: str) -> str | None:
@@ -105,14 +99,10 @@ class SqliteRegistry(FileArtifacts):
             return str(value)
         return None
 
-    def move_alias(
-        self, name: str, value: str, expect: str | Expect | None = Expect.ANY, *, now_us: int | None = None
-    ) -> None:
+    def move_alias(self, name: str, value: str, expect: str | Expect | None = Expect.ANY, *, now_us: int | None = None) -> None:
         self.move_aliases({name: value}, None if isinstance(expect, Expect) else {name: expect}, now_us=now_us)
 
-    def move_aliases(
-        self, moves: Mapping[str, str], expect: Mapping[str, str | None] | None = None, *, now_us: int | None = None
-    ) -> None:
+    def move_aliases(self, moves: Mapping[str, str], expect: Mapping[str, str | None] | None = None, *, now_us: int | None = None) -> None:
         with self._transaction():
             for name, expected in (expect or {}).items():
                 check_expected(name, self._present(name), expected)
@@ -156,12 +146,8 @@ class SqliteRegistry(FileArtifacts):
         try:
             yield
         except sqlite3.OperationalError as error:
-            raise Unavailable(
-                f"the registry in {self._path} does not answer: {error}; make room on its disk, or see who writes"
-            ) from error
+            raise Unavailable(f"the registry in {self._path} does not answer: {error}; make room on its disk, or see who writes") from error
         except sqlite3.ProgrammingError:
             raise
         except sqlite3.DatabaseError as error:
-            raise Corrupt(
-                f"the registry in {self._path} cannot be read: {error}; restore the folder from a copy"
-            ) from error
+            raise Corrupt(f"the registry in {self._path} cannot be read: {error}; restore the folder from a copy") from error

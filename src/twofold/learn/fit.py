@@ -1,0 +1,91 @@
+"""Fitting an estimator to a training matrix: what is refused before, and how a refusal of the library is told."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from twofold.errors import DataError, NotYet, TwofoldError
+from twofold.predictors.base import Matrix, checked_matrix, format_of, library
+
+
+def fit(
+    estimator: Any,
+    matrix: ArrayLike,
+    labels: ArrayLike,
+    columns: Sequence[str],
+    categorical: Sequence[int],
+    weight: ArrayLike | None = None,
+) -> Any:
+    """A fitted copy of `estimator`; the given one stays as it is.
+
+    `matrix` is float64[n, k] in the order of `columns`, NaN for null; `categorical` are the positions of columns that hold codes,
+    which LightGBM takes as categories and scikit-learn's estimators as numbers. `labels` are n of true and false (or 1 and 0) for
+    a classifier, n numbers otherwise; `weight` are n numbers. What can be fitted can be exported (`predictors.base.library`).
+
+    Raises DataError for no rows, no columns, null or constant labels, labels that the estimator cannot have, and whatever it
+    refuses; where it refuses nulls the text names the columns that have some. Raises NotYet for more than two classes.
+    """
+    if not len(columns):
+        raise DataError("the model has no columns to learn from; give it request fields that are no `str`, or views")
+    rows = checked_matrix(matrix, columns)
+    trainer = library(format_of(estimator))
+    known = _checked_labels(labels, len(rows), is_class=trainer.output_of(estimator) == "probability")
+    weights = None if weight is None else _checked_weight(weight, len(rows))
+    try:
+        return trainer.fit(estimator, rows, known, columns, categorical, weights)
+    except TwofoldError:
+        raise
+    except Exception as error:
+        raise _refusal(error, type(estimator).__name__, rows, columns) from error
+
+
+def _checked_labels(labels: ArrayLike, rows: int, is_class: bool) -> NDArray[Any]:
+    """Labels as float64, or as int64 of 0 and 1 for a classifier."""
+    try:
+        known = np.asarray(labels, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise DataError("labels are no numbers; write the label as a comparison, as in pl.col('delay') > 15") from None
+    if known.shape != (rows,):
+        raise DataError(f"there are labels of shape {known.shape} for {rows} rows; give one a row")
+    if not rows:
+        raise DataError("there are no rows with a label; is the label's `within` over for any row, is `where` too narrow?")
+    unusable = int(np.count_nonzero(~np.isfinite(known)))
+    if unusable:
+        raise DataError(f"{unusable} of {rows} labels are null or infinite; leave such rows out")
+    classes = np.unique(known)
+    if len(classes) == 1:
+        raise DataError(f"all {rows} labels are {classes[0]:g}: nothing can be learnt; see the label's value and the rows")
+    if not is_class:
+        return known
+    if len(classes) > 2:
+        raise NotYet(f"labels of {len(classes)} values for a classifier; give true and false, or take a regressor")
+    if classes.tolist() != [0, 1]:
+        raise DataError(f"a classifier's labels are {classes[0]:g} and {classes[1]:g}; give true and false, as of a comparison")
+    return known.astype(np.int64)
+
+
+def _checked_weight(weight: ArrayLike, rows: int) -> Matrix:
+    known = np.asarray(weight, dtype=np.float64)
+    if known.shape != (rows,):
+        raise DataError(f"there are weights of shape {known.shape} for {rows} rows; give one a row")
+    if not np.all(np.isfinite(known)) or np.any(known < 0) or not np.any(known):
+        raise DataError("weights must be finite, not negative, and not all 0")
+    return known
+
+
+def _refusal(error: Exception, name: str, matrix: Matrix, columns: Sequence[str]) -> DataError:
+    """What to tell where the estimator itself refuses the training set."""
+    said = str(error).split("\n")[0]
+    nulls = np.count_nonzero(np.isnan(matrix), axis=0)
+    if nulls.any() and ("nan" in said.lower() or "missing" in said.lower()):
+        having = ", ".join(f"{column} ({count})" for column, count in zip(columns, nulls, strict=True) if count)
+        return DataError(
+            f"{name} refuses nulls, and of {len(matrix)} rows these columns have some: {having}; put a SimpleImputer before it "
+            f"in a Pipeline, as in make_pipeline(SimpleImputer(), {name}()), or take an estimator that accepts nulls, as "
+            "LightGBM's and HistGradientBoosting's do"
+        )
+    return DataError(f"{name} refuses the training set of {len(matrix)} rows and {len(columns)} columns: {said}")

@@ -1,0 +1,160 @@
+"""Scikit-learn's estimators and Pipelines, stored by skops: data and names of types, of which only harmless ones are loaded.
+
+Estimators get the matrix as it is: categories as codes, NaN for null and for unseen categories. A Pipeline gets it as a pandas
+frame with the model's column names, so its ColumnTransformers can choose by name.
+"""
+
+from __future__ import annotations
+
+import importlib
+import zipfile
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from twofold.errors import Corrupt, DataError, DefinitionError, Unavailable
+from twofold.predictors.base import Matrix, Output, Predictor, checked_matrix, wrong_columns
+
+_HARMLESS = {"numpy.dtype"}
+_TEACH = "install it with: pip install 'twofold[sklearn]'"
+
+
+def owns(estimator: Any) -> bool:
+    """Whether it keeps scikit-learn's conventions: an instance with parameters that can be fitted."""
+    return not isinstance(estimator, type) and all(hasattr(estimator, name) for name in ("fit", "get_params", "set_params"))
+
+
+def output_of(estimator: Any) -> Output:
+    """Probabilities of classifiers, values of everything else."""
+    from sklearn.base import is_classifier
+
+    return "probability" if is_classifier(estimator) else "value"
+
+
+def fit(
+    estimator: Any,
+    matrix: Matrix,
+    labels: NDArray[Any],
+    columns: Sequence[str],
+    categorical: Sequence[int],
+    weight: Matrix | None,
+) -> Any:
+    """A fitted copy. Which columns are categories is for the estimator's own parameters to say; `categorical` is not used."""
+    from sklearn.base import clone
+    from sklearn.pipeline import Pipeline
+
+    unfitted = clone(estimator)
+    _refuse_unsafe(_dumps(unfitted), type(estimator).__name__)  # before the work, not after
+    is_pipeline = isinstance(unfitted, Pipeline)
+    given = _frame(matrix, columns) if is_pipeline else matrix
+    weighted = f"{unfitted.steps[-1][0]}__sample_weight" if is_pipeline else "sample_weight"
+    fitted = unfitted.fit(given, labels, **({} if weight is None else {weighted: weight}))
+    if output_of(fitted) == "probability" and not hasattr(fitted, "predict_proba"):
+        raise DefinitionError(
+            f"{type(estimator).__name__} gives no probabilities; wrap it: sklearn.calibration.CalibratedClassifierCV(...)"
+        )
+    return fitted
+
+
+def export(fitted: Any) -> bytes:
+    """The skops file of a fitted estimator. Raises DefinitionError where it holds types that are not safe to load."""
+    content = _dumps(fitted)
+    _refuse_unsafe(content, type(fitted).__name__)
+    return content
+
+
+def _dumps(estimator: Any) -> bytes:
+    try:
+        import skops.io
+    except ImportError as error:
+        raise Unavailable(f"scikit-learn models are stored by skops, which is not installed; {_TEACH}") from error
+    return bytes(skops.io.dumps(estimator))
+
+
+def _refuse_unsafe(content: bytes, name: str) -> None:
+    unsafe = _unsafe(_unknown_types(content))
+    if unsafe:
+        raise DefinitionError(
+            f"{name} holds {', '.join(unsafe)}: a replica loads only types of scikit-learn itself, never code of a project; "
+            "put such a step into the view or into `derived=`, and give LightGBM's estimators as they are, not in a Pipeline"
+        )
+
+
+def _unknown_types(content: bytes) -> list[str]:
+    """Types in the file that skops does not trust by itself; nothing of them has been loaded."""
+    import skops.io
+
+    return list(skops.io.get_untrusted_types(data=content))
+
+
+def _unsafe(names: Iterable[str]) -> list[str]:
+    return [name for name in names if name not in _HARMLESS and not _is_of_sklearn(name)]
+
+
+def _is_of_sklearn(name: str) -> bool:
+    """Whether it is a class that scikit-learn defines; not a function, nor what one of its modules has imported."""
+    module, _, short = name.rpartition(".")
+    if not module.startswith("sklearn."):
+        return False
+    try:
+        found = getattr(importlib.import_module(module), short, None)
+    except ImportError:
+        return False
+    return isinstance(found, type) and found.__module__.startswith("sklearn.")
+
+
+def load(path: Path, columns: Sequence[str]) -> Predictor:
+    """The predictor in a skops file; refuses any type that is neither skops's own choice nor a class of scikit-learn."""
+    try:
+        import skops.io
+    except ImportError as error:
+        raise Unavailable(f"the model is one of scikit-learn, stored by skops, which is not installed; {_TEACH}") from error
+    content = path.read_bytes()
+    try:
+        unknown = _unknown_types(content)
+        unsafe = _unsafe(unknown)
+        estimator = None if unsafe else skops.io.loads(content, trusted=unknown)
+    except (zipfile.BadZipFile, KeyError, ValueError, TypeError, AttributeError, ImportError) as error:
+        raise Corrupt(f"{path} cannot be read by skops: {error}; restore the file from a copy, or train again") from error
+    if unsafe:
+        raise Corrupt(f"{path} holds {', '.join(unsafe)}, which Twofold never wrote there; do not load it, train again")
+    return SklearnPredictor(estimator, columns)
+
+
+class SklearnPredictor:
+    """Predictions of one fitted estimator."""
+
+    def __init__(self, estimator: Any, columns: Sequence[str]) -> None:
+        self.columns = tuple(columns)
+        self._estimator = estimator
+        self._is_classifier = output_of(estimator) == "probability"
+        named = getattr(estimator, "feature_names_in_", None)
+        self._wants_frame = named is not None
+        expected = getattr(estimator, "n_features_in_", len(self.columns))
+        if expected != len(self.columns):
+            raise wrong_columns(f"(of the trained model) {expected}", self.columns)
+        if named is not None and tuple(named) != self.columns:
+            raise DataError(f"the model was trained on other columns or another order: {', '.join(named)}; asked for: {', '.join(columns)}")
+
+    def predict_one(self, row: Matrix) -> float:
+        return float(self.predict(np.asarray(row)[np.newaxis])[0])
+
+    def predict(self, matrix: Matrix) -> NDArray[np.float64]:
+        rows = checked_matrix(matrix, self.columns)
+        if not len(rows):
+            return np.empty(0)
+        given = _frame(rows, self.columns) if self._wants_frame else rows
+        if self._is_classifier:
+            return np.asarray(self._estimator.predict_proba(given)[:, 1], dtype=np.float64)
+        return np.asarray(self._estimator.predict(given), dtype=np.float64).reshape(len(rows))
+
+
+def _frame(matrix: Matrix, columns: Sequence[str]) -> Any:
+    try:
+        import pandas
+    except ImportError as error:
+        raise Unavailable(f"a Pipeline takes its columns by name from pandas, which is not installed; {_TEACH}") from error
+    return pandas.DataFrame(matrix, columns=list(columns), copy=False)
