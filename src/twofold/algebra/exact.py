@@ -350,7 +350,7 @@ def standard_deviation(area, first, second, n):
     if e & 1:
         q, e = q * 2, e - 1
     root = math.sqrt(float(q))
-    mantissa, exponent = math.frexp(root)
+    _, exponent = math.frexp(root)
     if exponent + e // 2 > 1024:
         return 0.0, True
     return math.ldexp(root, e // 2), False

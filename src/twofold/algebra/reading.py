@@ -16,8 +16,8 @@ from twofold.instants import BEGIN_US
 def read(words, part_starts, t, p, areas, out, out_floats, out_status):
     """Write every feature at t; returns whether the answer is exact (else it is to be called `ahead`).
 
-    `words[part_starts[i]:part_starts[i+1]]` is blob i, perhaps empty. `areas` are windows + 1 rows of `programme.new_areas`. `out` receives words (`out_floats` is the
-    same memory); those of wide values are references into `words`.
+    `words[part_starts[i]:part_starts[i+1]]` is blob i, perhaps empty. `areas` are windows + 1 rows of `programme.new_areas`. `out`
+    receives words (`out_floats` is the same memory); those of wide values are references into `words`.
     """
     tails, order = _tails(t, p)
     touched = np.zeros(tails.size, np.bool_)
@@ -61,7 +61,7 @@ def _tails(t, p):
 
 @njit(cache=True)
 def _spread(words, at, t, tails, order, p, areas, touched):
-    """Add each tile and raw event of the blob at words[at] to the first window (latest tail) that holds it; returns whether that is exact."""
+    """Add each tile and raw event of the blob at words[at] to the window of latest tail that holds it; returns whether that is exact."""
     kinds, value_kinds, inputs, bases = programme.slots_of(p)
     in_kinds = programme.input_kinds_of(p)
     is_exact = t > words[at + FOLDED_MAX] and t >= words[at + BASE] - SLACK_US

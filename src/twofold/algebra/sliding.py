@@ -22,8 +22,8 @@ def slide(
     """Write one feature for every row.
 
     Events of group g are `times[event_starts[g]:event_starts[g+1]]` in order of (time, order), its rows likewise in order of t. The
-    window of a row is `[floor(row_t - width, hop), row_head)` (width -1: all before row_head). `seen` (empty: all visible) says from when on
-    an event is visible: iff seen < row_horizon. `values` and `valid` are the input's words; the state `last` writes the index of the
+    window of a row is `[floor(row_t - width, hop), row_head)` (width -1: all before row_head). An event is visible iff
+    seen < row_horizon (`seen` empty: always). `values` and `valid` are the input's words; the state `last` writes the index of the
     event instead of its value. `area` has 2 rows of one slot's size, zero before and after.
     """
     most = 1

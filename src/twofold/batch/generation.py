@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import polars as pl
 
 from twofold.batch import roll
-from twofold.batch.archive import archive_up_to
+from twofold.batch.events import archived_events
 from twofold.log.base import EventLog
 from twofold.plan import layout
 from twofold.plan.compile import CompiledProject, CompiledView
-from twofold.plan.counting import counted
 from twofold.plan.folding import ViewFolder, nothing_stored
-from twofold.plan.inputs import all_rows
 from twofold.store.base import Store
 from twofold.tables.base import Tables
 
@@ -62,7 +60,7 @@ class Builder:
             place = (view.plan.source, history, pointer.closed_cut)
             if place not in frames:
                 progress(f"reading {view.plan.source}")
-                frames[place] = events_up_to(self.project, self.log, self.tables, *place)
+                frames[place] = archived_events(self.project.source(view.plan.source), self.log, self.tables, *place[1:])
             progress(f"building {view.plan.name}")
             built.append(self._build_view(view, frames[place], pointer, history, base_us))
         return built
@@ -85,17 +83,18 @@ class Builder:
         return Built(view.plan.name, name, keys, frame.height, pointer.closed_cut, history)
 
     def _clean_up(self) -> None:
-        """Drop generations that no pointer names: those of failed flips and of views that are gone."""
+        """Drop what killed builds left: generations that no pointer names, closed deltas that a flip has replaced."""
         with self.store.snapshot() as snapshot:
-            named = {layout.decode_pointer(raw).generation for _, raw in snapshot.scan(layout.pointer_key(""))}
+            pointers = {key: layout.decode_pointer(raw) for key, raw in snapshot.scan(layout.pointer_key(""))}
+            named = {pointer.generation for pointer in pointers.values()}
+            left = [
+                (view.plan, pointer.open - 1)
+                for view in self.project.views.values()
+                if (pointer := pointers.get(layout.pointer_key(view.plan.version))) is not None and pointer.closed is None
+                if next(iter(snapshot.scan(layout.delta_prefix(view.plan.version, pointer.open - 1))), None) is not None
+            ]
+        for plan, delta in left:
+            roll.drop_delta(self.store, plan, delta)
         for name in self.store.generations():
             if name not in named:
                 self.store.drop_generation(name)
-
-
-def events_up_to(project: CompiledProject, log: EventLog, tables: Tables, source: str, history: int, cut: Sequence[int]) -> pl.DataFrame:
-    """The events of a source that count: loaded history up to a version and the log below a cut, archived on the way."""
-    plan = project.source(source)
-    if plan.time is not None:
-        archive_up_to(log, tables, source, cut)
-    return counted(plan, all_rows(plan.columns, tables.history(source, history), tables.archive_up_to(source, cut)))

@@ -20,7 +20,8 @@ def pointer_of(snapshot: Snapshot, view: ViewPlan) -> Pointer:
     raw = snapshot.get(layout.pointer_key(view.version))
     if raw is None:
         raise NotBuilt(
-            f"view {view.name!r} in its present form is not followed by the speed layer; restart `twofold stream` (or `up`) with this project file"
+            f"view {view.name!r} in its present form is not followed by the speed layer; "
+            "restart `twofold stream` (or `up`) with this project file"
         )
     return layout.decode_pointer(raw)
 
@@ -46,6 +47,7 @@ def flip(store: Store, view: ViewPlan, generation: str, history: int, base_us: i
         old = pointer_of(txn, view)
         new = Pointer(generation, history, old.closed_cut, base_us, open=old.open, began=old.began)
         txn.put(layout.pointer_key(view.version), layout.encode_pointer(new))
+        txn.put(layout.generation_key(generation), layout.encode_pointer(new))
     return old
 
 

@@ -15,7 +15,7 @@ from twofold.definitions.view import View
 
 if TYPE_CHECKING:
     from twofold.instants import Clock
-    from twofold.runtime import Opened
+    from twofold.runtime.opened import Opened
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from twofold.definitions.model import Label, Model, Rows
 from twofold.errors import DataError, DefinitionError, NotYet
-from twofold.instants import duration_us
+from twofold.instants import BEGIN_US, duration_us
 from twofold.plan.compile import CompiledProject, time_after_steps
 from twofold.plan.derived import derive
 from twofold.plan.inputs import MAJOR, MINOR, with_steps
@@ -59,8 +59,8 @@ def with_label(rows: pl.DataFrame, label: Label, events_of: EventsOf, until: int
         .sort(_TIME, MAJOR, MINOR)
         .drop(MAJOR, MINOR)
     )
-    reached = matching[_TIME].to_physical().max()
-    horizon = min(int(reached), until if until is not None else int(reached)) if reached is not None else -(2**62)  # type: ignore[call-overload]
+    reached = int(matching[_TIME].to_physical().cast(pl.Int64).to_numpy().max(initial=BEGIN_US))
+    horizon = reached if until is None else min(reached, until)
     over = rows.filter(pl.col(AT).to_physical() + within <= horizon)
     found = over.join_asof(matching, left_on=AT, right_on=_TIME, by=list(label.keys), strategy="forward", check_sortedness=False)
     late = (pl.col(_TIME).to_physical() - pl.col(AT).to_physical()) >= within
@@ -86,7 +86,11 @@ def with_features(rows: pl.DataFrame, plan: ModelPlan, project: CompiledProject,
         if place not in computed:
             computed[place] = history(use.view, _spine(rows, use, project))
         columns.append(computed[place].select(pl.col(name).alias(column) for name, column in use.columns.items()))
-    frame = pl.concat(columns, how="horizontal")
+    return with_derived(pl.concat(columns, how="horizontal"), plan)
+
+
+def with_derived(frame: pl.DataFrame, plan: ModelPlan) -> pl.DataFrame:
+    """A frame with the request's fields and features, with the model's derived columns added."""
     known = {name: floats(frame[name]) for item in plan.derived for name in item.arguments if name in frame.columns}
     for item in plan.derived:
         known[item.name] = derive(item, known, frame.height)

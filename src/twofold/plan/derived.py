@@ -9,7 +9,7 @@ import ast
 import functools
 import math
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,5 +51,4 @@ def compiled(name: str, source: str) -> Callable[..., Any]:
         exec(compile(tree, f"<derived {name}>", "exec"), namespace)
         function: Callable[..., Any] = namespace[statement.name]
         return function
-    function = eval(compile(ast.Expression(statement.value), f"<derived {name}>", "eval"), namespace)  # type: ignore[attr-defined]
-    return function
+    return cast(Callable[..., Any], eval(compile(ast.Expression(statement.value), f"<derived {name}>", "eval"), namespace))  # type: ignore[attr-defined]

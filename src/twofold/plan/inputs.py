@@ -20,7 +20,7 @@ from twofold.definitions.events import Step
 from twofold.instants import BEGIN_US
 from twofold.keys import encode_key
 from twofold.plan.compile import CompiledView
-from twofold.plan.serving import ViewPlan
+from twofold.plan.serving import SourcePlan, ViewPlan
 
 TIME, MAJOR, MINOR, STAMP = "__time", "__major", "__minor", "__stamp"
 SYSTEM = (MAJOR, MINOR, STAMP)
@@ -51,6 +51,18 @@ def all_rows(columns: Mapping[str, str], *frames: pl.DataFrame | None) -> pl.Dat
         if frame is not None
     ]
     return pl.concat(shaped) if shaped else pl.DataFrame(schema=schema)
+
+
+def stamped(source: SourcePlan, frame: pl.DataFrame) -> pl.DataFrame:
+    """Rows to be loaded, with STAMP: their event_time, 0 in a static table."""
+    stamp = pl.lit(0, pl.Int64) if source.time is None else pl.col(source.time).to_physical().cast(pl.Int64)
+    return frame.with_columns(stamp.alias(STAMP))
+
+
+def as_history(source: SourcePlan, frame: pl.DataFrame, version: int) -> pl.DataFrame:
+    """Rows as the history version `version`, numbered in their order."""
+    rows = pl.Series(MINOR, range(frame.height), dtype=pl.Int64)
+    return stamped(source, frame).with_columns(pl.lit(version, pl.Int64).alias(MAJOR), rows).select(*source.columns, *SYSTEM)
 
 
 def prepared(view: CompiledView, frame: pl.DataFrame) -> pl.DataFrame:

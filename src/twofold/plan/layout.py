@@ -47,6 +47,11 @@ def pointer_key(version: str) -> bytes:
     return b"p/" + version.encode()
 
 
+def generation_key(name: str) -> bytes:
+    """Entry of what a generation holds (a pointer as it was at its flip); kept for the audit after the generation is gone."""
+    return b"g/" + name.encode()
+
+
 def offset_key(source: str, partition: int) -> bytes:
     """Entry of the applied offset (8 bytes big-endian) of a partition: the offset after the last applied event."""
     return b"o/" + source.encode() + b"/" + partition.to_bytes(2, "big")

@@ -85,7 +85,10 @@ class ViewPlan(Frozen, frozen=True):
 
 
 class UsePlan(Frozen, frozen=True):
-    """A view as a model reads it: `keys` are request fields in the order of the view's key columns; `columns` maps a feature's name to the model's column."""
+    """A view as a model reads it: `keys` are request fields in the order of the key columns.
+
+    `columns` maps a feature's name to the model's column.
+    """
 
     view: str
     keys: tuple[str, ...]

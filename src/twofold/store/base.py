@@ -59,22 +59,23 @@ class Store(Protocol):
         ...
 
     def transaction(self) -> AbstractContextManager[Transaction]:
-        """The write transaction: committed and durable when the block ends, undone when it raises. Writers take turns, also across processes.
+        """The write transaction: committed and durable when the block ends, undone when it raises.
 
-        Raises StoreUnavailable where another writer holds it for more than the timeout (its text names the holder's process), or the disk is full.
+        Writers take turns, also across processes. Raises StoreUnavailable where another writer holds it for more than the timeout
+        (its text names the holder's process), or the disk is full.
         """
         ...
 
     def write_generation(self, name: str, states: Iterable[tuple[bytes, bytes]]) -> int:
         """Publish an immutable generation of states, given in ascending order of keys; returns how many.
 
-        Nothing is visible until all is written; a failed or killed write leaves only a temporary file, which the next write cleans up.
+        Nothing is visible until all is written; a failed or killed write leaves only a temporary file, which the next write cleans.
         A generation of that name that is already there is replaced as a whole.
         """
         ...
 
     def generation(self, name: str) -> Generation | None:
-        """The generation of that name, open for reading; None where it is not there (it may just have been dropped: read the pointer again)."""
+        """The generation of that name, open for reading; None where it is not there (dropped just now: read the pointer again)."""
         ...
 
     def generations(self) -> list[str]:

@@ -63,7 +63,7 @@ def remember_history(txn: Transaction, source: SourcePlan, frame: pl.DataFrame, 
 
 
 def _purge(txn: Transaction, source: str, partition: int, before_us: int) -> None:
-    """Drop entries of a partition whose stamp no later event of it can come close to. Those of loaded history serve all partitions: they stay."""
+    """Drop entries of a partition too old for any later event of it. Those of loaded history serve all partitions: they stay."""
     prefix = duplicate_by_time_prefix(source, partition)
     for key, _ in _first_entries(txn, prefix):
         stamp = int.from_bytes(key[len(prefix) : len(prefix) + 8], "big") - 2**63

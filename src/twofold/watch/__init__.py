@@ -1,0 +1,1 @@
+"""Watching: what was served, and whether it was right."""

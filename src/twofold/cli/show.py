@@ -1,0 +1,125 @@
+"""How answers look in a terminal: tables for people, JSON for programs."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from twofold.errors import TwofoldError
+from twofold.instants import to_iso
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from twofold.batch.generation import Built
+    from twofold.definitions.problems import Problem
+    from twofold.learn.train import Trained
+    from twofold.runtime.status import Status
+    from twofold.settings import Settings
+    from twofold.watch.audit import Audit
+
+out = Console(highlight=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def error(error: TwofoldError) -> None:
+    """One error: its class and its text, on standard error."""
+    err.print(f"[bold red]{type(error).__name__}[/]: {escape(str(error))}")
+
+
+def problems(found: Sequence[Problem]) -> None:
+    """All problems of a check, those that a later version will carry out apart."""
+    for problem in found:
+        style = "yellow" if problem.is_not_yet else "red"
+        out.print(f"[{style}]{'not yet' if problem.is_not_yet else 'problem'}[/] {escape(str(problem))}")
+    wrong = sum(not problem.is_not_yet for problem in found)
+    out.print(f"{wrong} problem{'s' * (wrong != 1)}" if wrong else "[green]no problems[/]")
+
+
+@contextlib.contextmanager
+def working(what: str) -> Iterator[Callable[[str], None]]:
+    """A spinner with what is being done; gives the function that changes its text."""
+    with err.status(what) as spinner:
+        yield lambda text: spinner.update(text)
+
+
+def built(views: Sequence[Built]) -> None:
+    """What a build did."""
+    if not views:
+        out.print("nothing to build: every view is up to date")
+    for view in views:
+        out.print(f"{view.view}: {view.keys:,} keys from {view.events:,} events, generation {view.generation}")
+
+
+def trained(result: Trained) -> None:
+    """A registered version and its figures."""
+    figures = ", ".join(f"{name} {value:.4f}" if isinstance(value, float) else f"{name} {value}" for name, value in result.metrics.items())
+    out.print(f"{result.model}@{result.version}: {result.rows:,} rows; on {result.test_rows:,} later rows {figures}")
+
+
+def table(frame: pl.DataFrame, as_json: bool) -> None:
+    """A frame: a line a column for one row, a table otherwise."""
+    if as_json:
+        json_value(frame.to_dicts())
+        return
+    for row in frame.iter_rows(named=True):
+        for name, value in row.items():
+            out.print(f"{name:<28} {escape(str(value))}")
+
+
+def json_value(value: Any) -> None:
+    """Any value as JSON."""
+    out.print(msgspec.json.format(msgspec.json.encode(value)).decode(), markup=False)
+
+
+def running(settings: Settings) -> None:
+    """Where the server listens."""
+    out.print(f"serving on http://{settings.host}:{settings.port} with {settings.replicas} replicas; home {settings.home}; Ctrl-C ends it")
+
+
+def status(found: Status, as_json: bool) -> None:
+    """The state of a home."""
+    if as_json:
+        json_value(found)
+        return
+    _rows("processes", ("name", "pid", "restarts"), [(name, item["pid"], item["restarts"]) for name, item in found.processes.items()])
+    _rows("log", ("source", "events", "applied", "lag"), [(s.source, s.end, s.applied, s.end - s.applied) for s in found.sources])
+    _rows(
+        "views",
+        ("view", "mode", "generation", "built at", "delta"),
+        [(v.view, v.mode, v.generation or "unbuilt", to_iso(v.base_us) if v.generation else "", v.open) for v in found.views],
+    )
+    _rows("models", ("model", "live", "versions"), [(m.model, m.live or "none", m.versions) for m in found.models])
+    fresh = found.freshness_ms
+    out.print(f"freshness (accepted to visible): p50 {_ms(fresh, 'p50')}, p99 {_ms(fresh, 'p99')}; dead letters {found.dead_letters}")
+
+
+def _ms(figures: Mapping[str, float | None], name: str) -> str:
+    value = figures.get(name)
+    return "unknown" if value is None else f"{value:.1f} ms"
+
+
+def _rows(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    if rows:
+        shown = Table(*columns, title=title, title_justify="left", box=None, pad_edge=False)
+        for row in rows:
+            shown.add_row(*(escape(f"{value:,}" if isinstance(value, int) and columns[0] != "name" else str(value)) for value in row))
+        out.print(shown)
+
+
+def audit(report: Audit, as_json: bool) -> None:
+    """What an audit found."""
+    if as_json:
+        json_value(report)
+        return
+    out.print(
+        f"{report.records:,} served records, {report.compared:,} features compared: {report.different:,} different, {report.ahead:,} ahead"
+    )
+    for difference in report.examples:
+        out.print(f"[red]different[/] {escape(str(difference))}")

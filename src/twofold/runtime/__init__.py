@@ -1,0 +1,30 @@
+"""The composition root: opens a project's engines and wires the rooms to them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from twofold.definitions.project import Project
+    from twofold.instants import Clock
+    from twofold.runtime.opened import Opened
+    from twofold.settings import Settings
+
+
+def open_project(project: Project, home: str | Path, clock: Clock | None = None, **settings: Any) -> Opened:
+    """The running system of a project under `home`; raises DefinitionError with all problems of the definitions."""
+    from twofold.settings import Settings
+
+    return open_with(project, Settings(home=Path(home), **settings), clock)
+
+
+def open_with(project: Project, settings: Settings, clock: Clock | None = None) -> Opened:
+    """`open_project` with settings as they were read from file, environment and options."""
+    from twofold.definitions.check import check_or_raise
+    from twofold.plan.compile import compile_project
+    from twofold.runtime.home import Home
+    from twofold.runtime.opened import Opened
+
+    check_or_raise(project)
+    return Opened(compile_project(project), Home(settings, clock))

@@ -1,0 +1,49 @@
+"""`compute`: the meaning of a view over tables at hand, with no disk; for pytest and notebooks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from twofold.errors import DataError, did_you_mean
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from twofold.definitions.events import Events
+    from twofold.definitions.table import Table
+    from twofold.definitions.view import View
+
+
+def compute(view: View | Table, tables: Mapping[Events | Table | str, Any], spine: Any) -> pl.DataFrame:
+    """Features of `view` for every row of `spine` (key columns and `at`), in its order, from tables of events.
+
+    `tables` maps the view's source (or its name) to any table that `load` takes; rows are taken as loaded history. Raises
+    DefinitionError with all problems of the view, DataError where the source is not among the tables.
+
+    >>> import twofold as tw
+    >>> rides = tw.Events("rides", time="at", schema={"city": str, "fare": float})
+    >>> city = tw.View("city", rides, by="city", features={"fare": tw.mean("fare", over="1h")})
+    >>> table = [{"city": "Oslo", "fare": 10.0, "at": "2024-05-01T11:30:00Z"}, {"city": "Oslo", "fare": 20.0, "at": "2024-05-01T11:45:00Z"}]
+    >>> tw.compute(city, {rides: table}, [{"city": "Oslo", "at": "2024-05-01T12:00:00Z"}])["fare_1h"].to_list()
+    [15.0]
+    """
+    from twofold.batch.history import history
+    from twofold.definitions.check import check_or_raise
+    from twofold.definitions.project import Project
+    from twofold.plan.compile import compile_project
+    from twofold.plan.counting import counted
+    from twofold.plan.inputs import as_history
+    from twofold.tables.frames import conform
+
+    project = Project("compute", views=[view])
+    check_or_raise(project)
+    compiled = compile_project(project)
+    source = compiled.source(compiled.view(view.name).plan.source)
+    named = {table if isinstance(table, str) else table.name: rows for table, rows in tables.items()}
+    if source.name not in named:
+        raise DataError(
+            f"view {view.name!r} needs the table {source.name!r}; got {', '.join(named) or 'none'}.{did_you_mean(source.name, named)}"
+        )
+    frame = as_history(source, conform(source, named[source.name], strict=False).frame, version=1)
+    return history(compiled.view(view.name), counted(source, frame), spine, "ideal", False, ())

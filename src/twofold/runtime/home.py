@@ -1,0 +1,101 @@
+"""The engines of a home: the only file that names concrete logs, stores, tables and registries."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from twofold.bell import Bell
+from twofold.clocks import ReplayClock, SystemClock
+from twofold.home_lock import HomeLock
+from twofold.instants import Clock
+from twofold.log.base import Append, Position
+from twofold.plan.serving import SourcePlan
+from twofold.settings import Settings
+
+if TYPE_CHECKING:
+    from twofold.log.sqlite import SqliteLog
+    from twofold.registry.sqlite import SqliteRegistry
+    from twofold.store.lmdb import LmdbStore
+    from twofold.tables.deltalake import DeltaTables
+
+APPENDED, APPLIED, PLAN = "appended", "applied", "plan"
+"""Bell channels: the log has grown; the store has applied more of it; another plan or model is live."""
+
+
+def clock_of(settings: Settings) -> Clock:
+    """The project's clock."""
+    return ReplayClock(settings.home / "clock") if settings.clock == "replay" else SystemClock()
+
+
+class Home:
+    """The engines of a home, each opened when it is first needed."""
+
+    def __init__(self, settings: Settings, clock: Clock | None = None) -> None:
+        self.settings = settings
+        self.clock = clock or clock_of(settings)
+        self.settings.home.mkdir(parents=True, exist_ok=True)
+
+    @functools.cached_property
+    def bell(self) -> Bell:
+        """Wakes the other processes of the home."""
+        return Bell(self.settings.run)
+
+    @functools.cached_property
+    def log(self) -> SqliteLog:
+        """The event log."""
+        from twofold.log.sqlite import SqliteLog
+
+        return SqliteLog(self.settings.home / "log.sqlite", self.settings.partitions)
+
+    @functools.cached_property
+    def store(self) -> LmdbStore:
+        """The online store."""
+        from twofold.store.lmdb import LmdbStore
+
+        return LmdbStore(self.settings.home / "store")
+
+    @functools.cached_property
+    def tables(self) -> DeltaTables:
+        """History and archive."""
+        from twofold.tables.deltalake import DeltaTables
+
+        return DeltaTables(self.settings.tables_folder)
+
+    @functools.cached_property
+    def registry(self) -> SqliteRegistry:
+        """Models, serving plans and what is live."""
+        from twofold.registry.sqlite import SqliteRegistry
+
+        return SqliteRegistry(self.settings.home / "registry")
+
+    def lock(self, task: str, wait_s: float = 0.0) -> HomeLock:
+        """The exclusive right to a task of the home."""
+        return HomeLock(self.settings.run, task, wait_s)
+
+    def append_columns(self, source: SourcePlan, columns: Mapping[str, list[Any]]) -> Position:
+        """Append checked columns (see `plan.ingest.check_rows`); durable when it returns. Needs no Polars."""
+        from twofold.log.records import encode_records
+        from twofold.plan.ingest import partition_rows
+
+        batches = []
+        for partition, rows in enumerate(partition_rows(source, columns, self.log.partitions)):
+            if rows:
+                part = columns if len(rows) == len(next(iter(columns.values()))) else {k: [v[i] for i in rows] for k, v in columns.items()}
+                batches.append(Append(source.name, partition, len(rows), encode_records(source.columns, part)))
+        return self.append_batches(batches)
+
+    def append_batches(self, batches: Sequence[Append]) -> Position:
+        """Append record batches in one commit and wake the worker."""
+        if not batches:
+            return Position(self.log.uuid, {})
+        position = self.log.append(batches, self.clock.now_us())
+        self.bell.ring(APPENDED)
+        return position
+
+    def close(self) -> None:
+        """Close what was opened."""
+        for name in ("log", "store", "registry"):
+            if name in self.__dict__:
+                self.__dict__.pop(name).close()

@@ -1,0 +1,385 @@
+"""A project opened on its home: what a person calls; each method hands on to the rooms."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import io
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal
+
+from twofold.errors import Busy, DataError, UnknownName
+from twofold.home_lock import holder_of
+from twofold.instants import Duration, Instant, to_us
+from twofold.log.base import Append, Position
+from twofold.plan.serving import SourcePlan, ViewPlan
+from twofold.runtime.home import APPLIED, PLAN, Home
+from twofold.runtime.replica import Replica
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from twofold.batch.generation import Built
+    from twofold.learn.train import Trained
+    from twofold.plan.compile import CompiledProject
+    from twofold.runtime.status import Status
+    from twofold.serve.features import FeatureReader
+    from twofold.watch.audit import Audit
+
+_BUILD_WAIT_S = 600.0
+_CATCH_UP_WAIT_S = 600.0
+Progress = Callable[[str], None]
+
+
+class Opened:
+    """A project with its home: everything a person calls. A context manager; calls of several processes may run beside each other."""
+
+    def __init__(self, compiled: CompiledProject, home: Home) -> None:
+        self.compiled, self.home = compiled, home
+        self._events: dict[str, tuple[Any, pl.DataFrame]] = {}
+
+    def __enter__(self) -> Opened:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Release files; all state stays under the home."""
+        self.home.close()
+
+    # --- events in ---
+
+    def load(self, source: str, table: Any) -> int:
+        """Load history into a source or table; returns its history version.
+
+        Takes Polars, Arrow or pandas tables, LazyFrames, lists of dicts, paths of Parquet or CSV. Integers fit float columns, NaN is
+        null, extra columns are left out. The same content again changes nothing. Reads see it once a generation is built on it.
+        """
+        from twofold.plan.inputs import stamped
+        from twofold.stream.duplicates import remember_history
+        from twofold.tables.frames import conform
+
+        plan = self.compiled.source(source)
+        frame = conform(plan, table, strict=False).frame.rechunk()
+        buffer = io.BytesIO()
+        frame.write_ipc(buffer)
+        content = hashlib.sha256(buffer.getbuffer()).hexdigest()
+        with self.home.lock("load", _BUILD_WAIT_S):
+            version = self.home.tables.load(source, stamped(plan, frame), content)
+            if plan.dedupe_us is not None:
+                with self.home.store.transaction() as txn:
+                    remember_history(txn, plan, stamped(plan, frame), self.home.clock.now_us())
+        return version
+
+    def append(self, source: str, rows: Any) -> Position:
+        """Append events to the log, all or none of them; durable when it returns. Takes a dict, a list of dicts or a table."""
+        from twofold.plan.ingest import check_rows
+
+        plan = self.compiled.source(source)
+        if plan.time is None:
+            raise DataError(f"{source!r} is a static table: it takes no events; load it")
+        if isinstance(rows, Mapping):
+            rows = [rows]
+        if isinstance(rows, Sequence) and not isinstance(rows, str):
+            return self.home.append_columns(plan, check_rows(plan, rows))
+        return self._append_frame(plan, rows)
+
+    def _append_frame(self, plan: SourcePlan, table: Any) -> Position:
+        from twofold.log.records import encode_frame
+        from twofold.plan.ingest import partition_rows
+        from twofold.tables.frames import conform
+
+        frame = conform(plan, table, strict=True).frame
+        partitions = self.home.log.partitions
+        if partitions == 1 or frame.is_empty():
+            parts = [frame]
+        else:
+            parts = [frame[rows] for rows in partition_rows(plan, frame.to_dict(as_series=False), partitions)]
+        return self.home.append_batches(
+            [Append(plan.name, i, part.height, encode_frame(part)) for i, part in enumerate(parts) if part.height]
+        )
+
+    def catch_up(self) -> int:
+        """Apply all that the log holds now; returns the number of events applied here.
+
+        Where a worker process runs on this home, waits until that has done it (and returns 0).
+        """
+        from twofold.stream.worker import Worker
+
+        try:
+            with self.home.lock("worker"):
+                worker = Worker(self.compiled, self.home.log, self.home.store, self.home.bell)
+                applied = worker.catch_up()
+                worker.close()
+                return applied
+        except Busy:
+            sources = [plan.name for plan in self.compiled.sources.values() if plan.time is not None]
+            self._wait_for(self.home.log.end_offsets(sources))
+            return 0
+
+    def _wait_for(self, ends: Mapping[tuple[str, int], int]) -> None:
+        from twofold.plan.layout import decode_int, offset_key
+
+        deadline = time.monotonic() + _CATCH_UP_WAIT_S
+        with self.home.bell.listen(APPLIED) as listener:
+            while True:
+                with self.home.store.snapshot() as snapshot:
+                    if all(decode_int(snapshot.get(offset_key(*place))) >= end for place, end in ends.items()):
+                        return
+                if time.monotonic() > deadline:
+                    raise Busy(f"the worker (process {holder_of(self.home.settings.run, 'worker')}) did not reach the log's end in time")
+                listener.wait(1.0)
+
+    # --- the batch layer ---
+
+    def build(self, at: Instant | None = None, views: Iterable[str] | None = None, progress: Progress = lambda text: None) -> list[Built]:
+        """Archive the log and publish a new generation of every view that needs one, compacted at the clock `at`.
+
+        Makes the speed layer follow the project's views first, unless a worker process does so already.
+        """
+        from twofold.batch.generation import Builder
+
+        with self.home.lock("build", _BUILD_WAIT_S):
+            if holder_of(self.home.settings.run, "worker") is None:
+                self.catch_up()
+            base_us = self.home.clock.now_us() if at is None else to_us(at)
+            builder = Builder(self.compiled, self.home.log, self.home.store, self.home.tables)
+            built = builder.build(base_us, views, progress)
+        self.publish_plan()
+        return built
+
+    # --- features ---
+
+    def features(self, view: str, keys: Any, at: Instant | None = None, status: bool = False) -> pl.DataFrame:
+        """Online features of a view or table: key columns, then features; one row a key, in order.
+
+        `keys` is a list of values (one key column), of tuples or dicts, or a table. `status` adds `status` and `age_s`.
+        """
+        from twofold.tables.spines import keys_of
+
+        plan = self.compiled.view(view).plan
+        wanted = keys_of(plan.by, keys)
+        answers = self._reader.features(view, wanted, None if at is None else to_us(at))
+        return _feature_frame(plan, wanted, answers, status)
+
+    def vectors(self, model: str, requests: Any, at: Instant | None = None) -> pl.DataFrame:
+        """A model's whole input, online: the request's fields, `at`, features and derived columns; one row a request, in order."""
+        import polars as pl
+
+        from twofold.learn.dataset import AT, with_derived
+        from twofold.plan.inputs import POLARS_TYPES
+        from twofold.tables.spines import rows_of
+
+        plan = self.compiled.model(model)
+        rows = rows_of(requests)
+        vectors = self._reader.vectors(model, rows, None if at is None else to_us(at))
+        request = {name: POLARS_TYPES[kind] for name, kind in plan.request.items()}
+        schema = {
+            column: POLARS_TYPES[feature.type]
+            for use in plan.uses
+            for feature in self.compiled.view(use.view).plan.features
+            if (column := use.columns.get(feature.name)) is not None
+        }
+        frame = pl.DataFrame(
+            {
+                AT: pl.Series([vector.at_us for vector in vectors], dtype=pl.Int64).cast(pl.Datetime("us", "UTC")),
+                **{name: pl.Series([row.get(name) for row in rows], dtype=kind) for name, kind in request.items()},
+                **{name: pl.Series([vector.columns[name] for vector in vectors], dtype=kind) for name, kind in schema.items()},
+            }
+        )
+        return with_derived(frame, plan)
+
+    @functools.cached_property
+    def _reader(self) -> FeatureReader:
+        from twofold.serve.features import FeatureReader
+
+        return FeatureReader(self.compiled.serving, self.home.store, self.home.log.uuid, self.home.log.partitions, self.home.clock)
+
+    def history(self, view: str, spine: Any, visibility: Literal["ideal", "arrival"] = "ideal", status: bool = False) -> pl.DataFrame:
+        """Features at points in time: `spine` (key columns and `at`) in its order, with the columns of `features` added.
+
+        Each row sees what serving would have seen at its `at`, the view's mode and schedule included.
+        """
+        from twofold.batch.history import history
+
+        events = self.events_of(self.compiled.view(view).plan.source)
+        return history(self.compiled.view(view), events, spine, visibility, status, self.began(view))
+
+    def began(self, view: str) -> tuple[int, ...]:
+        """The offsets at which a stream view's only delta begins."""
+        from twofold.plan import layout
+
+        plan = self.compiled.view(view).plan
+        if plan.mode != "stream":
+            return ()
+        with self.home.store.snapshot() as snapshot:
+            raw = snapshot.get(layout.pointer_key(plan.version))
+        return () if raw is None else layout.decode_pointer(raw).began
+
+    def events_of(self, source: str) -> pl.DataFrame:
+        """All events of a source that count, loaded and appended, as a frame of `plan.inputs`; read again only where there are new ones."""
+        from twofold.batch.events import present_events
+
+        plan = self.compiled.source(source)
+        history = self.home.tables.history_version(source)
+        ends = self.home.log.end_offsets([source])
+        cut = tuple(ends[source, partition] for partition in range(self.home.log.partitions))
+        if self._events.get(source, (None,))[0] != (history, cut):
+            self._events[source] = ((history, cut), present_events(plan, self.home.log, self.home.tables, history, cut))
+        return self._events[source][1]
+
+    # --- models ---
+
+    def training_set(self, model: str, rows: Any = None, until: Instant | None = None) -> pl.DataFrame:
+        """Rows with `at`, the request's fields, all features at that instant, derived columns and the label.
+
+        `rows` (a table of `at` and the request's fields) takes the place of the model's Rows. Rows whose label's horizon is not over
+        (by `until`, by what has arrived) are left out.
+        """
+        from twofold.learn.dataset import model_named, require_training, training_rows, with_features, with_label
+        from twofold.tables.frames import conform_rows
+
+        definition, plan = model_named(self.compiled, model)
+        declared, label = require_training(definition)
+        chosen = training_rows(declared, plan, self.events_of) if rows is None else conform_rows(plan.request, rows)
+        labelled = with_label(chosen, label, self.events_of, None if until is None else to_us(until))
+        return with_features(labelled, plan, self.compiled, self.history)
+
+    def train(self, model: str, until: Instant | None = None, test: Duration | None = "30d", frame: pl.DataFrame | None = None) -> Trained:
+        """Train a model on its training set, judge it by the last `test` of time, register it; the first version goes live.
+
+        `frame` is a training set at hand (from `training_set`), to be used instead of a new one.
+        """
+        from twofold.learn.dataset import model_named
+        from twofold.learn.train import train
+        from twofold.registry.base import live_alias
+
+        definition, plan = model_named(self.compiled, model)
+        frame = self.training_set(model, until=until) if frame is None else frame
+        trained = train(definition, plan, self.compiled, frame, self._dataset(model, until), self.home.registry, test)
+        if self.home.registry.alias(live_alias(model)) is None:
+            self.promote(model, trained.version)
+        return trained
+
+    def _dataset(self, model: str, until: Instant | None) -> dict[str, Any]:
+        """What names a training set: history versions and the log's ends of every source that it reads, and `until`."""
+        sources = sorted(self.compiled.sources)
+        ends = self.home.log.end_offsets(sources)
+        return {
+            "model": model,
+            "log": self.home.log.uuid,
+            "history": {source: self.home.tables.history_version(source) for source in sources},
+            "cut": {f"{source}/{partition}": end for (source, partition), end in sorted(ends.items())},
+            "until": None if until is None else to_us(until),
+            "visibility": "ideal",
+        }
+
+    def promote(self, model: str, version: str | None = None) -> str:
+        """Let a registered version (default: the newest; a beginning of its name is enough) answer; returns the version."""
+        found = [item.version for item in self.home.registry.versions(self.compiled.model(model).name)]
+        if not found:
+            raise UnknownName(f"model {model!r} has no version yet; train it first")
+        matching = found[-1:] if version is None else [item for item in found if item.startswith(version)]
+        if len(matching) != 1:
+            raise UnknownName(f"model {model!r} has no one version {version!r}; it has {', '.join(found)}")
+        self._go_live({model: matching[0]})
+        return matching[0]
+
+    def rollback(self, model: str) -> str:
+        """Let the version that answered before answer again; returns it."""
+        from twofold.registry.base import live_alias
+
+        moves = self.home.registry.alias_history(live_alias(model))
+        if len(moves) < 2:
+            raise UnknownName(f"model {model!r} has no earlier live version to go back to")
+        self._go_live({model: moves[-2].value})
+        return moves[-2].value
+
+    def publish_plan(self) -> None:
+        """Let replicas serve the project as it stands now, with the versions that are live."""
+        self._go_live({})
+
+    def _go_live(self, changes: Mapping[str, str]) -> None:
+        """Move the live versions and the serving plan as one."""
+        from twofold.learn.promote import with_live
+        from twofold.plan.serving import encode_plan
+        from twofold.registry.base import PLAN_ALIAS, live_alias
+
+        registry = self.home.registry
+        live = {name: changes.get(name) or registry.alias(live_alias(name)) for name in self.compiled.serving.models}
+        plan = with_live(self.compiled, {name: version for name, version in live.items() if version}, registry)
+        artifact = registry.put_artifact(encode_plan(plan))
+        registry.move_aliases({PLAN_ALIAS: artifact, **{live_alias(name): version for name, version in changes.items()}})
+        self.home.bell.ring(PLAN)
+
+    def predict(self, model: str, request: Any, at: Instant | None = None, after: Position | str | None = None) -> Any:
+        """Answer as the server would: a dict for one request, a list for several."""
+        from twofold.tables.spines import rows_of
+
+        self.replica.refresh()
+        position = Position.parse(after) if isinstance(after, str) else after
+        rows = rows_of(request)
+        answers = self.replica.server.predict(model, rows, None if at is None else to_us(at), position)
+        return answers[0] if isinstance(request, Mapping) else answers
+
+    @functools.cached_property
+    def replica(self) -> Replica:
+        """What a serving process holds, inside this one."""
+        return Replica(self.home)
+
+    # --- running and watching ---
+
+    def build_missing(self, progress: Progress = lambda text: None) -> list[Built]:
+        """Build the views that have never been built, so that everything can be read."""
+        from twofold.plan import layout
+
+        missing = []
+        with self.home.store.snapshot() as snapshot:
+            for view in self.compiled.views.values():
+                raw = snapshot.get(layout.pointer_key(view.plan.version))
+                if raw is None or layout.decode_pointer(raw).generation is None:
+                    missing.append(view.plan.name)
+        return self.build(views=missing, progress=progress)
+
+    def stream(self, until: Callable[[], bool]) -> None:
+        """Apply the log as it grows, until `until()` is true; raises Busy where the home has a worker already."""
+        from twofold.runtime.running import stream
+
+        stream(self, until)
+
+    def keep_schedule(self, until: Callable[[], bool]) -> None:
+        """Build views when their schedule says so, until `until()` is true."""
+        from twofold.runtime.running import keep_schedule
+
+        keep_schedule(self, until)
+
+    def status(self) -> Status:
+        """Processes, log and lag, views and generations, models, freshness, dead letters."""
+        from twofold.runtime.status import status_of
+
+        return status_of(self)
+
+    def audit(self) -> Audit:
+        """Recompute every served feature from history and log, and compare bit for bit."""
+        from twofold.runtime.auditing import audit_of
+
+        return audit_of(self)
+
+
+def _feature_frame(plan: ViewPlan, keys: Sequence[Sequence[Any]], answers: Sequence[Any], status: bool) -> pl.DataFrame:
+    """Key columns, features and, if asked for, `status` and `age_s`; one row a key."""
+    import polars as pl
+
+    from twofold.plan.inputs import POLARS_TYPES
+    from twofold.plan.merge import age_s
+
+    columns = {name: pl.Series([key[i] for key in keys], dtype=POLARS_TYPES[kind]) for i, (name, kind) in enumerate(plan.by.items())}
+    for i, feature in enumerate(plan.features):
+        columns[feature.name] = pl.Series([answer.values[i] for answer in answers], dtype=POLARS_TYPES[feature.type])
+    if status:
+        columns["status"] = pl.Series([answer.status for answer in answers], dtype=pl.String)
+        columns["age_s"] = pl.Series([age_s(answer.age_us) for answer in answers], dtype=pl.Float64)
+    return pl.DataFrame(columns)

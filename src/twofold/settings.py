@@ -1,0 +1,96 @@
+"""Where things live: `twofold.toml`, `TWOFOLD_*` variables and options, the later ones first."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from twofold.errors import DefinitionError, NotYet, did_you_mean
+
+
+@dataclass(frozen=True)
+class Settings:
+    """One URL or path each. Everything embedded lies under `home`.
+
+    `clock` "system", or "replay": the instant that a driver sets in `home/clock`. `partitions` of every source's log are fixed when
+    the log is made. `replicas` is the number of serving processes of `twofold up`.
+    """
+
+    home: Path = field(default=Path(".twofold"))
+    project: str | None = None
+    log: str = "sqlite:"
+    store: str = "lmdb:"
+    tables: str = "data"
+    compute: str = "local"
+    clock: str = "system"
+    partitions: int | None = None
+    replicas: int = 2
+    host: str = "127.0.0.1"
+    port: int = 8000
+
+    def __post_init__(self) -> None:
+        later = {"log": "sqlite:", "store": "lmdb:", "compute": "local"}
+        for name, embedded in later.items():
+            if getattr(self, name) != embedded:
+                raise NotYet(f"{name} = {getattr(self, name)!r} is not carried out by this version; use {embedded!r}")
+        if "://" in self.tables:
+            raise NotYet(f"tables = {self.tables!r} is not carried out by this version; use a folder")
+        if self.clock not in ("system", "replay"):
+            raise DefinitionError(f"clock = {self.clock!r}; it is 'system' or 'replay'")
+        if self.replicas < 1 or (self.partitions is not None and not 1 <= self.partitions <= 1024):
+            raise DefinitionError("replicas are at least 1, partitions from 1 to 1024")
+
+    @property
+    def run(self) -> Path:
+        """Locks and bells of the running processes."""
+        return self.home / "run"
+
+    @property
+    def tables_folder(self) -> Path:
+        """Folder of the tables: under the home unless it is an absolute path."""
+        return self.home / self.tables
+
+
+def read_settings(
+    options: Mapping[str, Any], folder: Path = Path(), environment: Mapping[str, str] = os.environ, env: str | None = None
+) -> Settings:
+    """Settings from `folder/twofold.toml` (its `[env.<env>]` over the rest), `TWOFOLD_<NAME>` and options that are not None.
+
+    Raises DefinitionError for a setting that does not exist, with the nearest name.
+    """
+    known = {item.name for item in fields(Settings)}
+    values: dict[str, Any] = {}
+    path = folder / "twofold.toml"
+    if path.exists():
+        content = tomllib.loads(path.read_text())
+        environments = content.pop("env", {})
+        if env is not None and env not in environments:
+            raise DefinitionError(f"{path} has no [env.{env}]; it has {', '.join(environments) or 'none'}")
+        values |= content | environments.get(env, {})
+        for name in values:
+            if name not in known:
+                raise DefinitionError(f"{path}: there is no setting {name!r}.{did_you_mean(name, known)}")
+        if "home" in values:
+            values["home"] = folder / values["home"]
+    values |= {name: environment[f"TWOFOLD_{name.upper()}"] for name in known if f"TWOFOLD_{name.upper()}" in environment}
+    for name, value in options.items():
+        if name not in known:
+            raise DefinitionError(f"there is no setting {name!r}.{did_you_mean(name, known)}")
+        if value is not None:
+            values[name] = value
+    return Settings(**{name: _typed(name, value) for name, value in values.items()})
+
+
+def _typed(name: str, value: Any) -> Any:
+    if name == "home":
+        return Path(value)
+    if name in ("partitions", "replicas", "port"):
+        try:
+            return int(value)
+        except ValueError:
+            raise DefinitionError(f"{name} = {value!r} is no whole number") from None
+    return value
