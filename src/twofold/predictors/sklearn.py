@@ -18,7 +18,9 @@ from numpy.typing import NDArray
 from twofold.errors import Corrupt, DataError, DefinitionError, Unavailable
 from twofold.predictors.base import Matrix, Output, Predictor, checked_matrix, wrong_columns
 
-_HARMLESS = {"numpy.dtype"}
+_HARMLESS = {"numpy.dtype", "sklearn.utils.validation.check_array", "functools.partial"}
+"""No classes of scikit-learn, but parts of its own estimators. A partial only holds what is judged by itself."""
+
 _TEACH = "install it with: pip install 'twofold[sklearn]'"
 
 
