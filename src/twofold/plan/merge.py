@@ -11,14 +11,14 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from twofold.algebra import reading, states, tiles
+from twofold.algebra import reading, tiles
 from twofold.algebra.programme import Slot, Words, assemble, new_areas
-from twofold.algebra.states import AHEAD, EMPTY, OVERFLOW, PRESENT, STALE, STATUSES
+from twofold.algebra.states import AHEAD, EMPTY, PRESENT, STALE, STATUSES
 from twofold.algebra.words import WIDE_TYPES, decode_value
 from twofold.instants import US_PER_SECOND
 from twofold.plan.serving import ViewPlan
 
-_NULL_STATUSES = (AHEAD, OVERFLOW, states.UNBUILT)
+Floats = NDArray[np.float64]
 
 
 def programme_of(plan: ViewPlan) -> Words:
@@ -64,9 +64,10 @@ class ViewReader:
         self.plan = plan
         self._programme = programme_of(plan)
         self._features = len(plan.features)
-        self._kinds = tuple(feature.type for feature in plan.features)
-        self._aggregates = tuple(feature.aggregate for feature in plan.features)
-        self._wide = tuple(plan.inputs[plan.slots[f.slot].input].type in WIDE_TYPES and f.aggregate == "last" for f in plan.features)
+        wide = [plan.inputs[plan.slots[f.slot].input].type in WIDE_TYPES and f.aggregate == "last" for f in plan.features]
+        self._kinds = tuple("wide" if is_wide else f.type for is_wide, f in zip(wide, plan.features, strict=True))
+        self._zero_if_empty = tuple(feature.aggregate in ("count", "sum") for feature in plan.features)
+        self._all_present = (STATUSES[PRESENT],) * self._features
         self._scratch = threading.local()
 
     def greatest(self, blobs: Sequence[bytes | None]) -> int:
@@ -78,8 +79,11 @@ class ViewReader:
                 greatest = max(greatest, int.from_bytes(blob[at : at + 8], "little", signed=True))
         return greatest
 
-    def read(self, blobs: Sequence[bytes | None], t_us: int) -> Answer:
-        """The key's features at t from its blobs (generation, deltas), in any order."""
+    def read(self, blobs: Sequence[bytes | None], t_us: int, asked_us: int | None = None) -> Answer:
+        """The key's features at t from its blobs (generation, deltas), in any order.
+
+        `asked_us` is the instant that the age counts to, where that is not t: a window may end at its build.
+        """
         parts = [blob for blob in blobs if blob]
         joined = b"".join(parts)
         words = np.frombuffer(joined, np.int64)
@@ -89,33 +93,38 @@ class ViewReader:
         areas, out, floats, status = self._buffers()
         is_exact = reading.read(words, starts, t_us, self._programme, areas, out, floats, status)
         greatest = self.greatest(parts)
-        age = None if greatest == tiles.NEVER else t_us - greatest
+        age = None if greatest == tiles.NEVER else (t_us if asked_us is None else asked_us) - greatest
         is_stale = self.plan.max_age_us is not None and age is not None and age > self.plan.max_age_us
-        return self._answer(joined, out, status, is_exact, is_stale, age)
+        return self._answer(joined, out, floats, status, is_exact, is_stale, age)
 
-    def _buffers(self) -> tuple[Words, Words, NDArray[np.float64], Words]:
-        if not hasattr(self._scratch, "buffers"):
+    def _buffers(self) -> tuple[Words, Words, Floats, Words]:
+        try:
+            buffers: tuple[Words, Words, Floats, Words] = self._scratch.buffers
+        except AttributeError:
             out = np.zeros(self._features, np.int64)
             areas = new_areas(self._programme, len(self.plan.windows) + 1)
-            self._scratch.buffers = (areas, out, out.view(np.float64), np.zeros(self._features, np.int64))
-        buffers: tuple[Words, Words, NDArray[np.float64], Words] = self._scratch.buffers
+            buffers = self._scratch.buffers = (areas, out, out.view(np.float64), np.zeros(self._features, np.int64))
         return buffers
 
-    def _answer(self, joined: bytes, out: Words, status: Words, is_exact: bool, is_stale: bool, age: int | None) -> Answer:
+    def _answer(self, joined: bytes, out: Words, floats: Floats, status: Words, is_exact: bool, is_stale: bool, age: int | None) -> Answer:
         if not is_exact:
             status[:] = AHEAD
-        codes = status.tolist()
+        codes: list[int] = status.tolist()
         if self.plan.row is not None:
             return self._row_answer(joined, int(out[0]), codes[0], is_stale, age)
         values: list[Any] = []
-        for i, (word, code) in enumerate(zip(out.tolist(), codes, strict=True)):
-            if code in _NULL_STATUSES or (code == EMPTY and self._aggregates[i] not in ("count", "sum")):
+        for word, number, code, kind, is_zero in zip(out.tolist(), floats.tolist(), codes, self._kinds, self._zero_if_empty, strict=True):
+            if code != PRESENT and not (is_zero and code == EMPTY):
                 values.append(None)
-            elif self._wide[i]:
+            elif kind == "float":
+                values.append(number)
+            elif kind == "wide":
                 values.append(_wide_bytes(joined, word).decode("utf-8", "surrogatepass"))
             else:
-                values.append(decode_value(word, self._kinds[i]))
-        names = tuple(STATUSES[STALE if is_stale and code == PRESENT else code] for code in codes)
+                values.append(decode_value(word, kind))
+        names = self._all_present
+        if is_stale or any(codes):
+            names = tuple([STATUSES[STALE if is_stale and code == PRESENT else code] for code in codes])
         return Answer(tuple(values), names, age)
 
     def _row_answer(self, joined: bytes, word: int, code: int, is_stale: bool, age: int | None) -> Answer:
