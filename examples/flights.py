@@ -1,5 +1,7 @@
 """Will this flight arrive more than 15 minutes late? Asked 15 minutes before its scheduled departure out of New York."""
 
+from dataclasses import replace
+
 import polars as pl
 from lightgbm import LGBMClassifier
 
@@ -72,4 +74,7 @@ late = tw.Model(
     deadline="50ms",
 )
 
-project = tw.Project("flights", models=[late])
+# The same question to the same estimator, knowing only the request: what are the features worth?
+late_plain = replace(late, name="late_plain", views=[], derived={})
+
+project = tw.Project("flights", models=[late, late_plain])

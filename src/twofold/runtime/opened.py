@@ -14,7 +14,7 @@ from twofold.errors import Busy, DataError, UnknownName
 from twofold.home_lock import holder_of
 from twofold.instants import Duration, Instant, to_us
 from twofold.log.base import Append, Position
-from twofold.plan.serving import SourcePlan, ViewPlan
+from twofold.plan.serving import PredictorPlan, SourcePlan, ViewPlan
 from twofold.runtime.home import APPLIED, PLAN, Home
 from twofold.runtime.replica import Replica
 
@@ -276,6 +276,22 @@ class Opened:
             "until": None if until is None else to_us(until),
             "visibility": "ideal",
         }
+
+    def score(self, model: str, frame: pl.DataFrame) -> pl.Series:
+        """The live version's prediction for every row of a table with the model's columns (as `training_set` and `vectors` give)."""
+        import msgspec
+        import polars as pl
+
+        from twofold.learn.dataset import matrix_of
+        from twofold.predictors.base import load_predictor
+        from twofold.registry.base import live_alias
+
+        version = self.home.registry.alias(live_alias(self.compiled.model(model).name))
+        if version is None:
+            raise UnknownName(f"model {model!r} has no live version; train it first")
+        plan = msgspec.convert(self.home.registry.get(model, version).record["predictor"], PredictorPlan)
+        predictor = load_predictor(plan.format, self.home.registry.artifact_path(plan.artifact), plan.columns)
+        return pl.Series(model, predictor.predict(matrix_of(frame, plan.columns, plan.categories)))
 
     def promote(self, model: str, version: str | None = None) -> str:
         """Let a registered version (default: the newest; a beginning of its name is enough) answer; returns the version."""

@@ -22,6 +22,7 @@ from twofold.algebra.base import LOG_ORDER
 from twofold.errors import DataError
 from twofold.plan.compile import CompiledProject, CompiledView
 from twofold.plan.inputs import MAJOR, MINOR, POLARS_TYPES, prepared
+from twofold.plan.layout import Pointer
 from twofold.plan.served import Served, ViewRead
 from twofold.plan.serving import ViewPlan
 from twofold.tables.point_in_time import Visibility, point_in_time
