@@ -231,7 +231,9 @@ def _sample_problems(expression: Expression, columns: Mapping[str, str]) -> list
 
 
 def _evaluated_bits(expression: Expression, frame: pl.DataFrame) -> list[Any]:
-    return [_bits(value) for value in evaluate(expression, frame).values.to_list()]
+    values = evaluate(expression, frame).values
+    plain = values.to_physical() if values.dtype.is_temporal() else values  # instants beyond the calendar are none of Python's
+    return [_bits(value) for value in plain.to_list()]
 
 
 def _bits(value: Any) -> Any:
