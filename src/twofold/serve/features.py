@@ -1,0 +1,296 @@
+"""Features online: one snapshot of the store for all views and keys of a call, merged at one instant for each request."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from twofold.errors import DataError, LogMismatch, NotBuilt, StoreUnavailable, UnknownName, did_you_mean
+from twofold.instants import Clock
+from twofold.log.base import Position
+from twofold.plan import layout
+from twofold.plan.merge import Answer
+from twofold.plan.served import ViewRead
+from twofold.plan.serving import ServingPlan
+from twofold.serve.generations import OpenGenerations
+from twofold.serve.reads import ModelReads, Offsets, Origin, Scope, Use, ViewAccess
+from twofold.serve.requests import Request, RequestCheck
+from twofold.store.base import Snapshot, Store
+
+T = TypeVar("T")
+_ATTEMPTS = 5
+"""So often are the pointers read again when a generation that they name is gone."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRead:
+    """One key's features, in the order of the view's features, at `at_us`. `generation` is None in stream mode."""
+
+    key: tuple[Any, ...]
+    at_us: int
+    answer: Answer
+    generation: str | None
+    position: str
+
+    @property
+    def values(self) -> tuple[Any, ...]:
+        """Python values, None for null."""
+        return self.answer.values
+
+    @property
+    def statuses(self) -> tuple[str, ...]:
+        """The status of each value."""
+        return self.answer.statuses
+
+    @property
+    def status(self) -> str:
+        """The one word for all of them."""
+        return self.answer.status
+
+    @property
+    def age_us(self) -> int | None:
+        """How long before `at_us` the key's newest event happened; None where it has none."""
+        return self.answer.age_us
+
+
+@dataclass(frozen=True, slots=True)
+class Vector:
+    """The features of one request at `at_us`: `columns` by the model's column (None: null), one of `reads` for each use of a view.
+
+    `offsets` (`source/partition` -> offset after the last applied event) and `position` are those of the snapshot.
+    """
+
+    at_us: int
+    columns: dict[str, Any]
+    reads: tuple[ViewRead, ...]
+    offsets: dict[str, int]
+    position: str
+
+
+@dataclass(slots=True)
+class _Moment:
+    """What a snapshot held for a call: by view, where it was read from, and by key its blobs and their greatest event_time."""
+
+    origins: list[Origin]
+    offsets: Offsets
+    blobs: list[dict[bytes, tuple[list[bytes | None], int]]] = field(default_factory=list)
+
+
+class FeatureReader:
+    """Reads the views of one serving plan from a store. Threads may share it.
+
+    t is `at_us` where it is given; else the larger of the clock, read after the snapshot, and the greatest event_time among the
+    blobs of that request + 1 us. Raises NotBuilt for a view that was never built, StoreUnavailable, Corrupt.
+    """
+
+    def __init__(self, plan: ServingPlan, store: Store, log_uuid: str, partitions: int, clock: Clock) -> None:
+        self.plan, self.log_uuid, self.clock = plan, log_uuid, clock
+        self._store, self._partitions = store, partitions
+        self._generations = OpenGenerations(store)
+        self._views = {name: ViewAccess(view, partitions) for name, view in plan.views.items()}
+        self._scopes = {name: Scope([view], plan, log_uuid, partitions) for name, view in self._views.items()}
+        self._models = {name: ModelReads(model, plan, self._views, log_uuid, partitions) for name, model in plan.models.items()}
+        self._checks = {name: RequestCheck(model) for name, model in plan.models.items()}
+        self._warm = threading.Lock()
+
+    # --- what is asked for ---
+
+    def check(self, model: str) -> RequestCheck:
+        """The check of a model's requests. Raises UnknownName."""
+        return known(self._checks, model, "model")
+
+    def reads(self, model: str) -> ModelReads:
+        """What a model reads. Raises UnknownName."""
+        return known(self._models, model, "model")
+
+    def features(self, view: str, keys: Sequence[Any], at_us: int | None = None) -> list[KeyRead]:
+        """One answer a key, in order. A key is a value (one key column), a list of parts in order, or an object by key column.
+
+        A key with a null part is `empty`. Raises SchemaMismatch for a part of another type, UnknownName.
+        """
+        access = known(self._views, view, "view")
+        wanted = [Use.encoded(access.keys.key(number, key)) for number, key in enumerate(keys)]
+        moment = self._moment(self._scopes[view], [{encoded: None for _, encoded in wanted if encoded is not None}])
+        now_us = self.clock.now_us() if at_us is None else at_us
+        origin, found = moment.origins[0], moment.blobs[0]
+        answers = []
+        for parts, encoded in wanted:
+            blobs, greatest = _NOTHING if encoded is None else found[encoded]
+            t_us = max(now_us, greatest + 1) if at_us is None else at_us
+            answer = _merged(access, origin, blobs, t_us)
+            answers.append(KeyRead(parts, t_us, answer, origin.generation, moment.offsets.position))
+        return answers
+
+    def vectors(self, model: str, requests: Sequence[Mapping[str, Any]], at_us: int | None = None) -> list[Vector]:
+        """The features of each request, in order. Raises SchemaMismatch for a request that does not fit the model, UnknownName."""
+        return self.read(model, self.check(model).rows(requests), at_us)
+
+    def read(self, model: str, requests: Sequence[Request], at_us: int | None = None) -> list[Vector]:
+        """`vectors` of requests that were checked."""
+        reads = self.reads(model)
+        wanted = [[use.key(request) for use in reads.uses] for request in requests]
+        keys: list[dict[bytes, None]] = [{} for _ in reads.scope.views]
+        for row in wanted:
+            for use, (_, encoded) in zip(reads.uses, row, strict=True):
+                if encoded is not None:
+                    keys[use.place][encoded] = None
+        moment = self._moment(reads.scope, keys)
+        now_us = self.clock.now_us() if at_us is None else at_us
+        known_answers: dict[Any, tuple[Answer, ViewRead]] = {}
+        return [_vector(reads, row, moment, now_us, at_us is None, known_answers) for row in wanted]
+
+    # --- the store ---
+
+    def _moment(self, scope: Scope, keys: Sequence[Mapping[bytes, None]]) -> _Moment:
+        """All that a call needs, from one snapshot; from a new one where a generation has just been dropped."""
+        for _ in range(_ATTEMPTS):
+            with self._store.snapshot() as snapshot:
+                moment = self._begin(scope, snapshot)
+                names = {
+                    view.plan.version: origin.generation
+                    for view, origin in zip(scope.views, moment.origins, strict=True)
+                    if origin.generation is not None
+                }
+                with self._generations.take(names) as lease:
+                    missing = [name for name in names.values() if name not in lease]
+                    if not missing:
+                        deltas = self._deltas(snapshot, moment.origins, keys)
+                        for view, origin, mine, parts in zip(scope.views, moment.origins, keys, deltas, strict=True):
+                            whole = [] if origin.generation is None else lease[origin.generation].multi_get(list(mine))
+                            moment.blobs.append(_by_key(view, mine, whole, parts))
+                        return moment
+        raise StoreUnavailable(
+            f"the pointers of the store name generations that are not there: {', '.join(missing)}; if it stays so, run `twofold build`"
+        )
+
+    def _begin(self, scope: Scope, snapshot: Snapshot) -> _Moment:
+        """Where each view of the scope is read from. Raises NotBuilt with all views that have nothing to read."""
+        uuid, *heads = snapshot.multi_get(scope.entries)
+        if uuid is not None and uuid.decode() != self.log_uuid:
+            raise StoreUnavailable(
+                f"the store belongs to the log {uuid.decode()}, not to {self.log_uuid}, which is served here; "
+                "remove the store and run `twofold build`"
+            )
+        count = len(scope.views)
+        origins = [view.origin(raw) for view, raw in zip(scope.views, heads, strict=False)]
+        if None in origins:
+            raise NotBuilt("; ".join(_unbuilt(view) for view, origin in zip(scope.views, origins, strict=True) if origin is None))
+        return _Moment(origins, scope.offsets(heads[count:]))  # type: ignore[arg-type]
+
+    def _deltas(self, snapshot: Snapshot, origins: Sequence[Origin], keys: Sequence[Mapping[bytes, None]]) -> list[list[bytes | None]]:
+        """For each view the delta entries of its keys, those of one key together."""
+        entries = [prefix + key for origin, mine in zip(origins, keys, strict=True) for key in mine for prefix in origin.prefixes]
+        found = snapshot.multi_get(entries)
+        parts, at = [], 0
+        for origin, mine in zip(origins, keys, strict=True):
+            end = at + len(mine) * len(origin.prefixes)
+            parts.append(found[at:end])
+            at = end
+        return parts
+
+    def covers(self, position: Position) -> bool:
+        """Whether all of a position has been applied, and so is seen by the next read.
+
+        Raises LogMismatch for another log's position, DataError where it names a source or partition that is not there.
+        """
+        if position.log != self.log_uuid:
+            raise LogMismatch(f"the position belongs to the log {position.log}; the one served here is {self.log_uuid}")
+        for source, partition in position.offsets:
+            if source not in self.plan.sources:
+                raise DataError(f"the position names the source {source!r}, which is not there.{did_you_mean(source, self.plan.sources)}")
+            if partition >= self._partitions:
+                raise DataError(f"the position names partition {partition} of {source!r}; there are {self._partitions}")
+        with self._store.snapshot() as snapshot:
+            applied = snapshot.multi_get([layout.offset_key(*place) for place in position.offsets])
+        return all(layout.decode_int(raw) >= end for raw, end in zip(applied, position.offsets.values(), strict=True))
+
+    def not_ready(self) -> list[str]:
+        """What keeps this reader from answering: views that were never built, a store that does not answer; empty when it is ready."""
+        try:
+            with self._store.snapshot() as snapshot:
+                raws = snapshot.multi_get([view.pointer_key for view in self._views.values()])
+        except Exception as error:
+            return [f"store: {type(error).__name__}: {error}"]
+        return [_unbuilt(view) for view, raw in zip(self._views.values(), raws, strict=True) if view.origin(raw) is None]
+
+    def warm(self) -> None:
+        """Have the merge's kernels in memory before the first request."""
+        with self._warm:
+            for view in self._views.values():
+                view.reader.read([], 0)
+
+    def close(self) -> None:
+        """Give the generations back, each when the calls that read in it have ended; the store stays open."""
+        self._generations.close()
+
+
+_NOTHING: tuple[list[bytes | None], int] = ([], -(2**62) - 1)
+
+
+def known(items: Mapping[str, T], name: str, what: str) -> T:
+    """The item of that name; raises UnknownName with the nearest."""
+    if name not in items:
+        raise UnknownName(f"there is no {what} {name!r}; there are {', '.join(sorted(items)) or 'none'}.{did_you_mean(name, items)}")
+    return items[name]
+
+
+def _unbuilt(view: ViewAccess) -> str:
+    what = "table" if view.plan.row is not None else "view"
+    todo = "`twofold stream` begins it" if view.plan.mode == "stream" else "run `twofold build`"
+    return f"{what} {view.plan.name!r} (version {view.plan.version}) has never been built; {todo}"
+
+
+def _by_key(
+    view: ViewAccess, keys: Mapping[bytes, None], whole: Sequence[bytes | None], deltas: Sequence[bytes | None]
+) -> dict[bytes, tuple[list[bytes | None], int]]:
+    """Blobs of each key, the generation's first, and the greatest event_time among them."""
+    width = len(deltas) // len(keys) if keys else 0
+    found = {}
+    for i, key in enumerate(keys):
+        blobs = list(deltas[i * width : (i + 1) * width])
+        if whole:
+            blobs.append(whole[i])
+        found[key] = (blobs, view.reader.greatest(blobs))
+    return found
+
+
+def _merged(view: ViewAccess, origin: Origin, blobs: Sequence[bytes | None], t_us: int) -> Answer:
+    """A key's answer at t. A view whose window ends at its build is merged there; its age is counted to t all the same."""
+    if view.ends_at_build:
+        return view.reader.read(blobs, origin.pointer.base_us, t_us)
+    return view.reader.read(blobs, t_us)
+
+
+def _vector(
+    reads: ModelReads,
+    row: Sequence[tuple[tuple[Any, ...], bytes | None]],
+    moment: _Moment,
+    now_us: int,
+    is_present: bool,
+    known_answers: dict[Any, tuple[Answer, ViewRead]],
+) -> Vector:
+    """One request's features; answers that another request of the call has had already are taken from there."""
+    parts = [_NOTHING if key is None else moment.blobs[use.place][key] for use, (_, key) in zip(reads.uses, row, strict=True)]
+    t_us = now_us
+    if is_present:
+        for _, greatest in parts:
+            if greatest >= t_us:
+                t_us = greatest + 1
+    columns: dict[str, Any] = {}
+    found = []
+    for number, (use, (key, encoded), (blobs, _)) in enumerate(zip(reads.uses, row, parts, strict=True)):
+        place = (number, encoded, t_us)
+        pair = known_answers.get(place) if encoded is not None else None
+        if pair is None:
+            origin = moment.origins[use.place]
+            answer = use.chosen(_merged(use.view, origin, blobs, t_us))
+            plan = use.view.plan
+            pair = known_answers[place] = (
+                answer,
+                ViewRead(plan.name, plan.version, origin.generation, key, answer.status, answer.age_us),
+            )
+        columns.update(zip(use.columns, pair[0].values, strict=True))
+        found.append(pair[1])
+    return Vector(t_us, columns, tuple(found), moment.offsets.by_place, moment.offsets.position)

@@ -1,0 +1,140 @@
+"""What a call reads, compiled once from the plan: which views, where they lie, by which request fields, into which columns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from twofold.keys import encode_key
+from twofold.log.base import Position
+from twofold.plan import layout
+from twofold.plan.layout import Pointer
+from twofold.plan.merge import Answer, ViewReader
+from twofold.plan.serving import ModelPlan, ServingPlan, UsePlan, ViewPlan
+from twofold.serve.requests import KeyCheck, Request, key_part
+
+Place = tuple[str, int]
+"""Source and partition."""
+
+
+class Origin:
+    """Where a view is read from now: its pointer, and what the entries of its deltas begin with."""
+
+    def __init__(self, plan: ViewPlan, pointer: Pointer, partitions: int) -> None:
+        self.pointer = pointer
+        self.generation = None if plan.mode == "stream" else pointer.generation
+        deltas = () if plan.mode == "batch" else tuple(delta for delta in (pointer.open, pointer.closed) if delta is not None)
+        self.prefixes = tuple(layout.delta_key(plan.version, delta, p, b"") for delta in deltas for p in range(partitions))
+
+
+class ViewAccess:
+    """A view as it is read: how to check its keys, where it lies, how to merge it. Threads may share it."""
+
+    def __init__(self, plan: ViewPlan, partitions: int) -> None:
+        self.plan, self.reader, self.keys = plan, ViewReader(plan), KeyCheck(plan)
+        self.pointer_key = layout.pointer_key(plan.version)
+        self.ends_at_build = plan.as_of == "build"
+        self._partitions = partitions
+        self._latest: tuple[bytes, Origin] | None = None
+
+    def origin(self, raw: bytes | None) -> Origin | None:
+        """Where to read by this entry of the pointer; None where the view has nothing to read yet."""
+        if raw is None:
+            return None
+        latest = self._latest
+        if latest is None or latest[0] != raw:
+            latest = self._latest = (raw, Origin(self.plan, layout.decode_pointer(raw), self._partitions))
+        origin = latest[1]
+        is_built = origin.generation is not None or self.plan.mode == "stream"
+        return origin if is_built else None
+
+
+@dataclass(frozen=True)
+class Offsets:
+    """Applied offsets of a snapshot: by `source/partition`, and as the text of a position."""
+
+    by_place: dict[str, int]
+    position: str
+
+
+class Scope:
+    """The views of one kind of call, and the entries that say where they lie."""
+
+    def __init__(self, views: Sequence[ViewAccess], plan: ServingPlan, log_uuid: str, partitions: int) -> None:
+        self.views = tuple(views)
+        sources = dict.fromkeys(view.plan.source for view in views if plan.sources[view.plan.source].time is not None)
+        self.places: tuple[Place, ...] = tuple((source, p) for source in sources for p in range(partitions))
+        self.entries = [layout.LOG_UUID, *(view.pointer_key for view in views), *(layout.offset_key(*place) for place in self.places)]
+        self._log_uuid = log_uuid
+        self._latest: tuple[list[bytes | None], Offsets] | None = None
+
+    def offsets(self, raw: list[bytes | None]) -> Offsets:
+        """The applied offsets of entries, in the order of `places`."""
+        latest = self._latest
+        if latest is None or latest[0] != raw:
+            found = {place: layout.decode_int(value) for place, value in zip(self.places, raw, strict=True)}
+            by_place = {f"{source}/{partition}": offset for (source, partition), offset in found.items()}
+            latest = self._latest = (raw, Offsets(by_place, str(Position(self._log_uuid, found))))
+        return latest[1]
+
+
+class Use:
+    """One use of a view in a model: from request fields to a key, from an answer to the model's columns."""
+
+    def __init__(self, plan: UsePlan, place: int, view: ViewAccess) -> None:
+        self.place, self.view, self.fields = place, view, plan.keys
+        self.label = _label(plan)
+        kinds = tuple(view.plan.by.values())
+        self._instants = tuple(kind == "datetime" for kind in kinds) if "datetime" in kinds else ()
+        names = [feature.name for feature in view.plan.features]
+        chosen = [names.index(name) for name in plan.columns]
+        self.columns = tuple(plan.columns.values())
+        self._chosen = None if chosen == list(range(len(names))) else tuple(chosen)
+
+    def key(self, request: Request) -> tuple[tuple[object, ...], bytes | None]:
+        """The parts of the key that a request asks for, and their bytes; no bytes where a part is null."""
+        parts: tuple[object, ...] = tuple([request[field] for field in self.fields])
+        if self._instants:
+            parts = tuple(
+                key_part("datetime", part) if is_instant else part for part, is_instant in zip(parts, self._instants, strict=True)
+            )
+        return self.encoded(parts)
+
+    @staticmethod
+    def encoded(parts: tuple[object, ...]) -> tuple[tuple[object, ...], bytes | None]:
+        """The parts of a key and their bytes; no bytes where a part is null."""
+        return parts, None if None in parts else encode_key(parts)  # type: ignore[arg-type]
+
+    def chosen(self, answer: Answer) -> Answer:
+        """The part of the view's answer that the model uses, in the order of `columns`."""
+        if self._chosen is None:
+            return answer
+        values, statuses = answer.values, answer.statuses
+        return Answer(tuple(values[i] for i in self._chosen), tuple(statuses[i] for i in self._chosen), answer.age_us)
+
+
+def _label(plan: UsePlan) -> str:
+    """What an answer calls this use: the view's name, or the prefix where the use has one of its own."""
+    name, column = next(iter(plan.columns.items()), ("", plan.view))
+    prefix = column.removesuffix(name).rstrip("_")
+    return prefix or plan.view
+
+
+class ModelReads:
+    """What a model reads: its uses in the order of its plan, over distinct views."""
+
+    def __init__(self, model: ModelPlan, plan: ServingPlan, views: dict[str, ViewAccess], log_uuid: str, partitions: int) -> None:
+        names = list(dict.fromkeys(use.view for use in model.uses))
+        self.scope = Scope([views[name] for name in names], plan, log_uuid, partitions)
+        self.uses = tuple(Use(use, names.index(use.view), views[use.view]) for use in model.uses)
+        self.labels = _unique([use.label for use in self.uses])
+
+
+def _unique(labels: list[str]) -> tuple[str, ...]:
+    """Labels, the second and later ones of a name with a number: `airport`, `airport_2`."""
+    seen: dict[str, int] = {}
+    for i, label in enumerate(labels):
+        seen[label] = seen.get(label, 0) + 1
+        if seen[label] > 1:
+            labels[i] = f"{label}_{seen[label]}"
+    return tuple(labels)
