@@ -89,6 +89,8 @@ class TestRefusals:
     def test_another_refusal_is_told_as_it_is(self) -> None:
         with pytest.raises(DataError, match=r"LogisticRegression refuses the training set of 200 rows and 3 columns: .*'C'"):
             fit(LogisticRegression(C=-1), with_nulls(), LABELS, COLUMNS, [])
+        with pytest.raises(DataError, match=r"refuses the training set .*nan"):
+            fit(LogisticRegression(C=float("nan")), MATRIX, LABELS, COLUMNS, [])
 
     @pytest.mark.parametrize(
         ("labels", "text"),

@@ -43,8 +43,8 @@ def fit(
         raise _refusal(error, type(estimator).__name__, rows, columns) from error
 
 
-def _checked_labels(labels: ArrayLike, rows: int, is_class: bool) -> NDArray[Any]:
-    """Labels as float64, or as int64 of 0 and 1 for a classifier."""
+def _checked_labels(labels: ArrayLike, rows: int, is_class: bool) -> NDArray[np.float64]:
+    """Labels as float64, for a classifier 0 and 1."""
     try:
         known = np.asarray(labels, dtype=np.float64)
     except (TypeError, ValueError):
@@ -65,7 +65,7 @@ def _checked_labels(labels: ArrayLike, rows: int, is_class: bool) -> NDArray[Any
         raise NotYet(f"labels of {len(classes)} values for a classifier; give true and false, or take a regressor")
     if classes.tolist() != [0, 1]:
         raise DataError(f"a classifier's labels are {classes[0]:g} and {classes[1]:g}; give true and false, as of a comparison")
-    return known.astype(np.int64)
+    return known
 
 
 def _checked_weight(weight: ArrayLike, rows: int) -> Matrix:
