@@ -17,7 +17,7 @@ Inode = tuple[int, int]
 
 _DAMAGED = (lmdb.CorruptedError, lmdb.PageNotFoundError, lmdb.InvalidError, lmdb.VersionMismatchError)
 _WRITES_PER_READER_CHECK = 256
-_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)  # LMDB says EIO where a write ended early
 
 _open: dict[Inode, Environment] = {}
 _lock = threading.Lock()
@@ -135,8 +135,8 @@ def translated(error: lmdb.Error | OSError, what: str) -> TwofoldError:
         return Corrupt(f"{what} is damaged: {error}; do not use it, rebuild it from the log")
     if isinstance(error, lmdb.MapFullError):
         return StoreUnavailable(f"{what} has reached its largest size; nothing was written; open it with a larger map_size= ({error})")
-    if code in _DISK_FULL:
-        return StoreUnavailable(f"{what}: the disk is full; nothing was written; free space, then try again ({error})")
+    if code in _NO_SPACE:
+        return StoreUnavailable(f"{what}: the disk is full or fails; nothing was written; look at its free space, then try again ({error})")
     if isinstance(error, lmdb.ReadersFullError):
         return StoreUnavailable(f"{what}: all reader slots are taken by living processes; end some, or open it with larger max_readers=")
     if isinstance(error, lmdb.MapResizedError):

@@ -40,9 +40,13 @@ def record_of(slot: bytes, key: bytes, value: bytes) -> bytes:
 
 
 def entry_of(slot: bytes, record: bytes) -> tuple[bytes, bytes]:
-    """Key and value of what lies in a slot. Raises Corrupt where the checksum fails."""
+    """Key and value of what lies in a slot. Raises Corrupt where the checksum fails; of a long key it names the slot."""
     if crc32(record, crc32(slot)) != _INTACT:
-        raise corrupt(slot)
+        raise corrupt(b"" if slot == _EMPTY_SLOT else slot)
+    return _unpacked(slot, record)
+
+
+def _unpacked(slot: bytes, record: bytes) -> tuple[bytes, bytes]:
     if len(slot) < SLOT_BYTES:
         return slot, record[:-4]
     end = 4 + int.from_bytes(record[:4], "little")
@@ -82,7 +86,9 @@ def _read_hashed(get: Callable[[bytes], bytes | None], key: bytes) -> bytes | No
     record = get(slot)
     if record is None:
         return None
-    stored_key, value = entry_of(slot, record)
+    if crc32(record, crc32(slot)) != _INTACT:
+        raise corrupt(key)
+    stored_key, value = _unpacked(slot, record)
     return value if stored_key == key else None
 
 
