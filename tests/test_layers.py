@@ -40,8 +40,8 @@ PACKAGE_MAY_IMPORT = ("definitions", "base")
 UPWARD_EXCEPTIONS = {("definitions/project.py", "runtime")}
 """(file, room): may import upward, only inside a function or under TYPE_CHECKING."""
 
-NO_IMPLEMENTATION = {"base", "point_in_time", "artifacts"}
-"""Modules of the ports that are no concrete implementation; only `runtime.py` and their own room name the others."""
+NO_IMPLEMENTATION = {"base", "records", "point_in_time", "visibility", "frames", "spines", "artifacts"}
+"""Modules of the ports that are no concrete implementation; only `runtime` and their own room name the others."""
 
 ANYWHERE = ("*.py",)
 LIBRARIES = {
@@ -50,7 +50,10 @@ LIBRARIES = {
     "msgspec": ANYWHERE,
     "polars": (
         "definitions/*.py",
+        "log/records.py",
         "plan/compile.py",
+        "plan/counting.py",
+        "plan/folding.py",
         "plan/inputs.py",
         "plan/reference.py",
         "tables/*.py",
@@ -61,16 +64,16 @@ LIBRARIES = {
         "advise/*.py",
         "cli/*.py",
         "testing/*.py",
-        "runtime.py",
+        "runtime/*.py",
     ),
     "deltalake": ("tables/deltalake.py",),
     "lmdb": ("store/lmdb.py", "store/environments.py", "store/generations.py"),
-    "nanoarrow": (),
+    "nanoarrow": ("log/arrow_stream.py",),
     "lightgbm": ("predictors/lightgbm.py",),
     "sklearn": ("predictors/sklearn.py",),
     "skops": ("predictors/sklearn.py",),
     "pandas": ("predictors/sklearn.py",),
-    "cronsim": ("definitions/problems.py", "batch/schedule.py"),
+    "cronsim": ("definitions/problems.py", "plan/schedule.py"),
     "uvicorn": ("http/*.py",),
     "uvloop": ("http/*.py",),
     "httptools": ("http/*.py",),
@@ -202,7 +205,7 @@ def _is_excepted(found: Import, room: str) -> bool:
 
 
 def concrete_implementations(sources: Sources) -> list[str]:
-    """Only `runtime.py` names concrete implementations outside their own room."""
+    """Only `runtime` names concrete implementations outside their own room."""
     ports = LINES[3]
     complaints = []
     for found in imports_of(sources):
@@ -211,7 +214,7 @@ def concrete_implementations(sources: Sources) -> list[str]:
             continue
         own = room_of(module_of(found.path))
         if name not in NO_IMPLEMENTATION and own not in (room, "runtime"):
-            complaints.append(f"{found}: only runtime.py names a concrete implementation; take the protocol from {room}/base.py")
+            complaints.append(f"{found}: only runtime names a concrete implementation; take the protocol from {room}/base.py")
     return complaints
 
 
@@ -361,17 +364,17 @@ CAUGHT = {
     "concrete store": (
         concrete_implementations,
         {"serve/features.py": "from twofold.store.lmdb import LmdbStore"},
-        "only runtime.py",
+        "only runtime",
     ),
     "concrete log": (
         concrete_implementations,
         {"cli/up.py": "def f():\n    import twofold.log.sqlite"},
-        "only runtime.py",
+        "only runtime",
     ),
     "concrete by from": (
         concrete_implementations,
         {"stream/worker.py": "from twofold.log import memory", "log/memory.py": ""},
-        "only runtime.py",
+        "only runtime",
     ),
     "library": (libraries, {"store/base.py": "import lmdb"}, "belongs into store/lmdb.py"),
     "library in a function": (

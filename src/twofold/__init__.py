@@ -1,5 +1,8 @@
 """Declare a feature once; Twofold computes it from history and from the stream, and serves one answer."""
 
+from __future__ import annotations
+
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from twofold.clocks import ManualClock, ReplayClock, SystemClock
@@ -12,7 +15,7 @@ from twofold.definitions.table import Table
 from twofold.definitions.view import View
 
 if TYPE_CHECKING:
-    from twofold.runtime.compute import compute
+    import polars as pl
 
 __version__ = "0.1.0"
 
@@ -41,10 +44,19 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    """What needs the engines is imported when it is first used."""
-    if name == "compute":
-        from twofold.runtime.compute import compute
+def compute(view: View | Table, tables: Mapping[Events | Table | str, Any], spine: Any) -> pl.DataFrame:
+    """Features of `view` for every row of `spine` (key columns and `at`), in its order, from tables at hand; no disk.
 
-        return compute
-    raise AttributeError(f"module 'twofold' has no attribute {name!r}")
+    `tables` maps the view's source (or its name) to any table that `load` takes; rows are taken as loaded history. Raises
+    DefinitionError with all problems of the view, DataError where its source is not among the tables.
+
+    >>> import twofold as tw
+    >>> rides = tw.Events("rides", time="at", schema={"city": str, "fare": float})
+    >>> city = tw.View("city", rides, by="city", features={"fare": tw.mean("fare", over="1h")})
+    >>> table = [{"city": "Oslo", "fare": 10.0, "at": "2024-05-01T11:30:00Z"}, {"city": "Oslo", "fare": 20.0, "at": "2024-05-01T11:45:00Z"}]
+    >>> tw.compute(city, {rides: table}, [{"city": "Oslo", "at": "2024-05-01T12:00:00Z"}])["fare_1h"].to_list()
+    [15.0]
+    """
+    from twofold.runtime.compute import compute as computed
+
+    return computed(view, tables, spine)

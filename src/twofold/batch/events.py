@@ -20,7 +20,7 @@ _EVENTS_PER_READ = 500_000
 def archived_events(source: SourcePlan, log: EventLog, tables: Tables, history: int, cut: Sequence[int]) -> pl.DataFrame:
     """Loaded history up to a version and the log below a cut, archived on the way. The caller holds the build lock."""
     if source.time is not None:
-        archive_up_to(log, tables, source.name, cut)
+        archive_up_to(log, tables, source, cut)
     return counted(source, all_rows(source.columns, tables.history(source.name, history), tables.archive_up_to(source.name, cut)))
 
 
@@ -32,16 +32,16 @@ def present_events(source: SourcePlan, log: EventLog, tables: Tables, history: i
     # What the archive reached is asked once, first: it may grow meanwhile, and the tail begins where this reading ends.
     begins = [min(tables.archived(source.name, partition), end) for partition, end in enumerate(cut)]
     archived = tables.archive_up_to(source.name, begins)
-    tails = [_tail(log, source.name, partition, begin, end) for partition, (begin, end) in enumerate(zip(begins, cut, strict=True))]
+    tails = [_tail(log, source, partition, begin, end) for partition, (begin, end) in enumerate(zip(begins, cut, strict=True))]
     return counted(source, all_rows(source.columns, loaded, archived, *tails))
 
 
-def _tail(log: EventLog, source: str, partition: int, begin: int, end: int) -> pl.DataFrame | None:
+def _tail(log: EventLog, source: SourcePlan, partition: int, begin: int, end: int) -> pl.DataFrame | None:
     """The events of a partition at the offsets begin..end."""
     frames = []
     offset = begin
     while offset < end:
-        batches = log.read(source, partition, offset, min(_EVENTS_PER_READ, end - offset))
-        frames += [record_frames(good)] if (good := readable(batches)) else []
+        batches = log.read(source.name, partition, offset, min(_EVENTS_PER_READ, end - offset))
+        frames += [record_frames(readable(batches, source.columns), source.columns)]
         offset = batches[-1].end_offset
     return pl.concat(frames).filter(pl.col(MINOR).is_between(begin, end, closed="left")) if frames else None

@@ -162,12 +162,12 @@ def serve(
     port: Annotated[int | None, typer.Option()] = None,
 ) -> None:
     """Serve predictions, features and events over HTTP from one process; needs no project file, only a published plan."""
-    from twofold.http.server import serve as serve_http
+    from twofold.runtime.supervisor import environment, listening_socket, replica_command
 
     settings = settings_of(home=home, clock=clock, host=host, port=port)
-    from twofold.runtime.supervisor import listening_socket
-
-    serve_http(settings, listening_socket(settings.host, settings.port))
+    listener = listening_socket(settings.host, settings.port)
+    # A replica loads neither this command line nor any engine: it takes the place of this process.
+    os.execve(sys.executable, replica_command(settings, listener), environment())
 
 
 @app.command()

@@ -16,18 +16,7 @@ if TYPE_CHECKING:
 
 
 def compute(view: View | Table, tables: Mapping[Events | Table | str, Any], spine: Any) -> pl.DataFrame:
-    """Features of `view` for every row of `spine` (key columns and `at`), in its order, from tables of events.
-
-    `tables` maps the view's source (or its name) to any table that `load` takes; rows are taken as loaded history. Raises
-    DefinitionError with all problems of the view, DataError where the source is not among the tables.
-
-    >>> import twofold as tw
-    >>> rides = tw.Events("rides", time="at", schema={"city": str, "fare": float})
-    >>> city = tw.View("city", rides, by="city", features={"fare": tw.mean("fare", over="1h")})
-    >>> table = [{"city": "Oslo", "fare": 10.0, "at": "2024-05-01T11:30:00Z"}, {"city": "Oslo", "fare": 20.0, "at": "2024-05-01T11:45:00Z"}]
-    >>> tw.compute(city, {rides: table}, [{"city": "Oslo", "at": "2024-05-01T12:00:00Z"}])["fare_1h"].to_list()
-    [15.0]
-    """
+    """What `twofold.compute` says."""
     from twofold.batch.history import history
     from twofold.definitions.check import check_or_raise
     from twofold.definitions.project import Project

@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 
-from twofold.errors import Busy, DataError, UnknownName
+from twofold.errors import Busy, DataError
 from twofold.home_lock import holder_of
 from twofold.instants import Duration, Instant, to_us
 from twofold.log.base import Append, Position
-from twofold.plan.serving import PredictorPlan, SourcePlan, ViewPlan
-from twofold.runtime.home import APPLIED, PLAN, Home
+from twofold.plan.serving import SourcePlan, ViewPlan
+from twofold.runtime.home import APPLIED, Home
 from twofold.runtime.replica import Replica
 
 if TYPE_CHECKING:
@@ -253,83 +253,33 @@ class Opened:
 
         `frame` is a training set at hand (from `training_set`), to be used instead of a new one.
         """
-        from twofold.learn.dataset import model_named
-        from twofold.learn.train import train
-        from twofold.registry.base import live_alias
+        from twofold.runtime.learning import train
 
-        definition, plan = model_named(self.compiled, model)
-        frame = self.training_set(model, until=until) if frame is None else frame
-        trained = train(definition, plan, self.compiled, frame, self._dataset(model, until), self.home.registry, test)
-        if self.home.registry.alias(live_alias(model)) is None:
-            self.promote(model, trained.version)
-        return trained
-
-    def _dataset(self, model: str, until: Instant | None) -> dict[str, Any]:
-        """What names a training set: history versions and the log's ends of every source that it reads, and `until`."""
-        sources = sorted(self.compiled.sources)
-        ends = self.home.log.end_offsets(sources)
-        return {
-            "model": model,
-            "log": self.home.log.uuid,
-            "history": {source: self.home.tables.history_version(source) for source in sources},
-            "cut": {f"{source}/{partition}": end for (source, partition), end in sorted(ends.items())},
-            "until": None if until is None else to_us(until),
-            "visibility": "ideal",
-        }
+        return train(self, model, until, test, frame)
 
     def score(self, model: str, frame: pl.DataFrame) -> pl.Series:
         """The live version's prediction for every row of a table with the model's columns (as `training_set` and `vectors` give)."""
-        import msgspec
-        import polars as pl
+        from twofold.runtime.learning import score
 
-        from twofold.learn.dataset import matrix_of
-        from twofold.predictors.base import load_predictor
-        from twofold.registry.base import live_alias
-
-        version = self.home.registry.alias(live_alias(self.compiled.model(model).name))
-        if version is None:
-            raise UnknownName(f"model {model!r} has no live version; train it first")
-        plan = msgspec.convert(self.home.registry.get(model, version).record["predictor"], PredictorPlan)
-        predictor = load_predictor(plan.format, self.home.registry.artifact_path(plan.artifact), plan.columns)
-        return pl.Series(model, predictor.predict(matrix_of(frame, plan.columns, plan.categories)))
+        return score(self, model, frame)
 
     def promote(self, model: str, version: str | None = None) -> str:
         """Let a registered version (default: the newest; a beginning of its name is enough) answer; returns the version."""
-        found = [item.version for item in self.home.registry.versions(self.compiled.model(model).name)]
-        if not found:
-            raise UnknownName(f"model {model!r} has no version yet; train it first")
-        matching = found[-1:] if version is None else [item for item in found if item.startswith(version)]
-        if len(matching) != 1:
-            raise UnknownName(f"model {model!r} has no one version {version!r}; it has {', '.join(found)}")
-        self._go_live({model: matching[0]})
-        return matching[0]
+        from twofold.runtime.learning import promote
+
+        return promote(self, model, version)
 
     def rollback(self, model: str) -> str:
         """Let the version that answered before answer again; returns it."""
-        from twofold.registry.base import live_alias
+        from twofold.runtime.learning import rollback
 
-        moves = self.home.registry.alias_history(live_alias(model))
-        if len(moves) < 2:
-            raise UnknownName(f"model {model!r} has no earlier live version to go back to")
-        self._go_live({model: moves[-2].value})
-        return moves[-2].value
+        return rollback(self, model)
 
     def publish_plan(self) -> None:
         """Let replicas serve the project as it stands now, with the versions that are live."""
-        self._go_live({})
+        from twofold.runtime.learning import go_live
 
-    def _go_live(self, changes: Mapping[str, str]) -> None:
-        """Move the live versions and the serving plan as one."""
-        from twofold.learn.promote import with_live
-        from twofold.plan.serving import encode_plan
-        from twofold.registry.base import PLAN_ALIAS, live_alias
-
-        registry = self.home.registry
-        live = {name: changes.get(name) or registry.alias(live_alias(name)) for name in self.compiled.serving.models}
-        plan = with_live(self.compiled, {name: version for name, version in live.items() if version}, registry)
-        artifact = registry.put_artifact(encode_plan(plan))
-        registry.move_aliases({PLAN_ALIAS: artifact, **{live_alias(name): version for name, version in changes.items()}})
-        self.home.bell.ring(PLAN)
+        go_live(self, {})
 
     def predict(self, model: str, request: Any, at: Instant | None = None, after: Position | str | None = None) -> Any:
         """Answer as the server would: a dict for one request, a list for several."""

@@ -155,16 +155,23 @@ def processes_of(settings: Settings) -> dict[str, dict[str, int | None]]:
         return {}
 
 
+def replica_command(settings: Settings, listener: socket.socket) -> list[str]:
+    """The command of a serving process that accepts from an inherited socket."""
+    return [sys.executable, "-m", "twofold.http.server", "--fd", str(listener.fileno()), *_options(settings)]
+
+
 def children_of(settings: Settings, project: str, listener: socket.socket) -> list[Child]:
     """The processes of `twofold up`: the speed layer, the schedule, and the replicas."""
-    options = ["--home", str(settings.home), "--clock", settings.clock]
     verb = [sys.executable, "-m", "twofold.cli.app"]
-    replica = [sys.executable, "-m", "twofold.http.server", "--fd", str(listener.fileno()), *options]
     return [
-        Child("worker", [*verb, "stream", project, *options]),
-        Child("schedule", [*verb, "schedule", project, *options]),
-        *(Child(f"replica-{i}", replica, (listener.fileno(),)) for i in range(settings.replicas)),
+        Child("worker", [*verb, "stream", project, *_options(settings)]),
+        Child("schedule", [*verb, "schedule", project, *_options(settings)]),
+        *(Child(f"replica-{i}", replica_command(settings, listener), (listener.fileno(),)) for i in range(settings.replicas)),
     ]
+
+
+def _options(settings: Settings) -> list[str]:
+    return ["--home", str(settings.home), "--clock", settings.clock]
 
 
 def log_of(settings: Settings, name: str) -> Path:

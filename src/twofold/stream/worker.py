@@ -8,13 +8,14 @@ from collections.abc import Sequence
 import polars as pl
 
 from twofold.bell import Bell
-from twofold.errors import Corrupt, Fenced, LogMismatch
+from twofold.errors import Fenced, LogMismatch
 from twofold.log.base import EventLog, RecordBatch
-from twofold.log.records import record_frames
+from twofold.log.records import readable, record_frames
 from twofold.plan import layout
 from twofold.plan.compile import CompiledProject
 from twofold.plan.counting import too_far_in_the_future
 from twofold.plan.folding import ViewFolder
+from twofold.plan.inputs import MINOR
 from twofold.plan.serving import SourcePlan, ViewPlan
 from twofold.store.base import Store, Transaction
 from twofold.stream.dead_letters import DeadLetter, bury_payload, bury_rows
@@ -157,19 +158,13 @@ def _forget(txn: Transaction, version: str, pointer: layout.Pointer) -> None:
 
 def _decoded(txn: Transaction, source: SourcePlan, partition: int, offset: int, batches: Sequence[RecordBatch]) -> pl.DataFrame:
     """The events from `offset` on; batches that cannot be decoded become dead letters."""
-    try:
-        frame = record_frames(batches)
-    except Corrupt:
-        good = []
-        for batch in batches:
-            try:
-                record_frames([batch])
-                good.append(batch)
-            except Corrupt as error:
-                letter = DeadLetter(source.name, partition, batch.first_offset, batch.count, str(error), batch.arrival_us)
-                bury_payload(txn, letter, batch.payload)
-        frame = record_frames(good)
-    return frame.filter(pl.col("__minor") >= offset) if batches[0].first_offset < offset else frame
+    good = readable(batches, source.columns)
+    for batch in batches:
+        if batch not in good:
+            letter = DeadLetter(source.name, partition, batch.first_offset, batch.count, "payload cannot be decoded", batch.arrival_us)
+            bury_payload(txn, letter, batch.payload)
+    frame = record_frames(good, source.columns)
+    return frame.filter(pl.col(MINOR) >= offset) if batches[0].first_offset < offset else frame
 
 
 def _fold(txn: Transaction, folder: ViewFolder, partition: int, frame: pl.DataFrame, arrival_us: int) -> None:
