@@ -137,9 +137,7 @@ def _instant(value: Any, zone: str | None) -> int:
         return _in_calendar(moment)
     if moment.tzinfo is None or moment.utcoffset() is None:
         if zone is None:
-            raise Refused(
-                f"is {moment.isoformat()}, which has no zone; add one, as in '...Z' (or declare zone= where the source is defined)"
-            )
+            raise Refused(f"is {moment.isoformat()}, which has no zone; add one, as in '...Z'; a source may declare zone=")
         return local_us(moment.replace(tzinfo=None), zone)
     return _in_calendar(timedelta_us(moment - _EPOCH))
 
