@@ -26,6 +26,7 @@ from twofold.predictors.base import Matrix, Output, Predictor, checked_matrix, w
 # From LightGBM's c_api.h
 _FLOAT64, _ROW_MAJOR, _NORMAL, _FIRST_TREE, _ALL_TREES = 1, 1, 0, 0, -1
 _PARAMETERS = b"num_threads=1 verbosity=-1"
+_FEW_ROWS = 32
 _NEEDED = (
     "LGBM_BoosterLoadModelFromString",
     "LGBM_BoosterPredictForMat",
@@ -134,7 +135,7 @@ def _check_columns(fields: dict[str, str], columns: Sequence[str], path: Path) -
 class _Calls:
     """The C library, loaded twice: `free` gives the interpreter's lock back during a call, `held` keeps it.
 
-    A single row takes microseconds. Giving the lock back for that lets any busy thread take it, for 5 ms each time.
+    A few rows take microseconds. Giving the lock back for that lets any busy thread take it, for 5 ms each time.
     """
 
     def __init__(self, path: Path) -> None:
@@ -233,7 +234,8 @@ class LightgbmPredictor:
         if not len(rows):
             return results
         length = ctypes.c_int64()
-        code = self._calls.free.LGBM_BoosterPredictForMat(
+        library = self._calls.held if len(rows) <= _FEW_ROWS else self._calls.free
+        code = library.LGBM_BoosterPredictForMat(
             self._booster.handle,
             ctypes.c_void_p(rows.ctypes.data),
             _FLOAT64,

@@ -12,12 +12,11 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
+from twofold.clocks import SystemClock
 from twofold.errors import DataError, Fenced, UnknownName, VersionError, did_you_mean
-from twofold.instants import to_us
 
 PLAN_ALIAS = "plan"
 
@@ -171,4 +170,4 @@ def unknown_version(model: str, version: str, known: Iterable[str]) -> UnknownNa
 
 def now_or(now_us: int | None) -> int:
     """The given instant, or this machine's clock."""
-    return to_us(datetime.now(UTC)) if now_us is None else now_us
+    return SystemClock().now_us() if now_us is None else now_us
