@@ -24,7 +24,8 @@ EXACT_INT = 2**53
 """Up to here every integer is a float64."""
 FIRST_US, LAST_US = to_us("0001-01-01T00:00:00Z"), to_us("9999-12-31T23:59:59.999999Z")
 """The calendar: other instants could not be shown as datetimes."""
-_LIKELY = to_us("1900-01-01T00:00:00Z"), to_us("2200-01-01T00:00:00Z")
+_LIKELY = to_us("1990-01-01T00:00:00Z"), to_us("2200-01-01T00:00:00Z")
+"""A number beyond the calendar that lies here as nanoseconds is most likely that."""
 _INT_BEGIN, _INT_END = -(2**63), 2**63
 _EPOCH, _LOCAL_EPOCH = datetime(1970, 1, 1, tzinfo=UTC), datetime(1970, 1, 1)
 _NO_TIME = timedelta(0)
