@@ -66,7 +66,7 @@ def train(
         raise DataError(
             f"no rows of {model.name!r} lie before the {test} held back for the test; load more history or give a shorter test="
         )
-    categories = categories_of(frame, plan.columns)
+    categories = categories_of(fitting, plan.columns)
     matrix = matrix_of(fitting, plan.columns, categories)
     categorical = [i for i, name in enumerate(plan.columns) if name in categories]
     estimator = fit(model.estimator, matrix, floats(fitting[LABEL]), plan.columns, categorical)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import polars as pl
 
-from twofold.errors import UnknownName
+from twofold.errors import Fenced, UnknownName
 from twofold.instants import Duration, Instant, to_us
 from twofold.learn import train as training
 from twofold.learn.dataset import matrix_of, model_named
@@ -80,10 +80,16 @@ def rollback(project: Opened, model: str) -> str:
 
 
 def go_live(project: Opened, changes: Mapping[str, str]) -> None:
-    """Move the live versions and the serving plan as one, and wake the replicas."""
+    """Move the live versions and the serving plan as one, and wake the replicas. Two promotions at once both take effect."""
     registry = project.home.registry
-    live = {name: changes.get(name) or registry.alias(live_alias(name)) for name in project.compiled.serving.models}
-    plan = with_live(project.compiled, {name: version for name, version in live.items() if version}, registry)
-    artifact = registry.put_artifact(encode_plan(plan))
-    registry.move_aliases({PLAN_ALIAS: artifact, **{live_alias(name): version for name, version in changes.items()}})
-    project.home.bell.ring(PLAN)
+    while True:
+        seen = {name: registry.alias(name) for name in (PLAN_ALIAS, *map(live_alias, project.compiled.serving.models))}
+        live = {name: changes.get(name) or seen[live_alias(name)] for name in project.compiled.serving.models}
+        plan = with_live(project.compiled, {name: version for name, version in live.items() if version}, registry)
+        moves = {PLAN_ALIAS: registry.put_artifact(encode_plan(plan)), **{live_alias(name): version for name, version in changes.items()}}
+        try:
+            registry.move_aliases(moves, expect=seen)
+        except Fenced:
+            continue
+        project.home.bell.ring(PLAN)
+        return

@@ -16,7 +16,6 @@ from twofold.instants import Duration, Instant, to_us
 from twofold.log.base import Append, Position
 from twofold.plan.serving import SourcePlan, ViewPlan
 from twofold.runtime.home import APPLIED, Home
-from twofold.runtime.replica import Replica
 
 if TYPE_CHECKING:
     import polars as pl
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     from twofold.batch.generation import Built
     from twofold.learn.train import Trained
     from twofold.plan.compile import CompiledProject
+    from twofold.runtime.replica import Replica
     from twofold.runtime.status import Status
     from twofold.serve.features import FeatureReader
     from twofold.watch.audit import Audit
@@ -239,14 +239,17 @@ class Opened:
         `rows` (a table of `at` and the request's fields) takes the place of the model's Rows. Rows whose label's horizon is not over
         (by `until`, by what has arrived) are left out.
         """
-        from twofold.learn.dataset import model_named, require_training, training_rows, with_features, with_label
+        import polars as pl
+
+        from twofold.learn.dataset import LABEL, model_named, require_training, training_rows, with_features, with_label
         from twofold.tables.frames import conform_rows
 
         definition, plan = model_named(self.compiled, model)
         declared, label = require_training(definition)
         chosen = training_rows(declared, plan, self.events_of) if rows is None else conform_rows(plan.request, rows)
         labelled = with_label(chosen, label, self.events_of, None if until is None else to_us(until))
-        return with_features(labelled, plan, self.compiled, self.history)
+        featured = with_features(labelled, plan, self.compiled, self.history)
+        return featured.select(pl.all().exclude(LABEL), LABEL)
 
     def train(self, model: str, until: Instant | None = None, test: Duration | None = "30d", frame: pl.DataFrame | None = None) -> Trained:
         """Train a model on its training set, judge it by the last `test` of time, register it; the first version goes live.
@@ -294,6 +297,8 @@ class Opened:
     @functools.cached_property
     def replica(self) -> Replica:
         """What a serving process holds, inside this one."""
+        from twofold.runtime.replica import Replica
+
         return Replica(self.home)
 
     # --- running and watching ---

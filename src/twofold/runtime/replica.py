@@ -2,3 +2,75 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from twofold.errors import DataError, NotBuilt
+from twofold.log.base import Position
+from twofold.plan.ingest import check_rows
+from twofold.plan.serving import PredictorPlan, ServingPlan, decode_plan
+from twofold.predictors.base import Predictor, load_predictor
+from twofold.registry.base import PLAN_ALIAS
+from twofold.runtime.home import Home
+from twofold.serve.cache import PredictionCache
+from twofold.serve.features import FeatureReader, known
+from twofold.serve.predict import ModelServer
+from twofold.watch.served_log import ServedLog
+
+
+class Replica:
+    """Serves the plan that is live in the registry of a home, and takes events in. A new plan replaces the old one as a whole.
+
+    Raises NotBuilt where no plan was ever published.
+    """
+
+    def __init__(self, home: Home) -> None:
+        self._home = home
+        self._served_log = ServedLog(home.settings.home / "served")
+        self._cache = PredictionCache()
+        self._moves = -1
+        self.server = self._load()
+
+    @property
+    def plan(self) -> ServingPlan:
+        """The plan that is served now."""
+        return self.server.plan
+
+    @property
+    def reader(self) -> FeatureReader:
+        """Reads the plan's views."""
+        return self.server.reader
+
+    def refresh(self) -> bool:
+        """Serve the plan that is live now; returns whether it is another. Calls under way keep the server that they began with."""
+        if self._home.registry.move_count() == self._moves:
+            return False
+        self.server = self._load()
+        return True
+
+    def _load(self) -> ModelServer:
+        home = self._home
+        self._moves = home.registry.move_count()
+        artifact = home.registry.alias(PLAN_ALIAS)
+        if artifact is None:
+            raise NotBuilt(
+                f"home {home.settings.home} has no serving plan; run `twofold build` or `twofold up` with the project file first"
+            )
+        plan = decode_plan(home.registry.get_artifact(artifact))
+        reader = FeatureReader(plan, home.store, home.log.uuid, home.log.partitions, home.clock)
+        reader.warm()
+        return ModelServer(plan, reader, self._predictor, self._served_log.record, home.bell, self._cache)
+
+    def _predictor(self, plan: PredictorPlan) -> Predictor:
+        return load_predictor(plan.format, self._home.registry.artifact_path(plan.artifact), plan.columns)
+
+    def ingest(self, source: str, rows: Sequence[Mapping[str, Any]]) -> Position:
+        """Append events, all or none; durable when it returns. Raises SchemaMismatch, UnknownName, LogUnavailable."""
+        plan = known(self.plan.sources, source, "source")
+        if plan.time is None:
+            raise DataError(f"{source!r} is a static table: it takes no events; load it")
+        return self._home.append_columns(plan, check_rows(plan, rows))
+
+    def close(self) -> None:
+        """Give back what the replica opened of its own."""
+        self._served_log.close()
