@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from collections.abc import Mapping
 
 from twofold.store.base import Generation, Store
@@ -25,6 +26,7 @@ class OpenGenerations:
         self._lock = threading.Lock()
         self._named: dict[str, str] = {}
         self._open: dict[str, _Open] = {}
+        weakref.finalize(self, _close_all, self._open).atexit = False
 
     def take(self, wanted: Mapping[str, str]) -> Lease:
         """The generations of views (view version -> name of its generation), to be given back.
@@ -87,6 +89,12 @@ class OpenGenerations:
         with self._lock:
             for name in list(self._open):
                 self._retire(name)
+
+
+def _close_all(opened: dict[str, _Open]) -> None:
+    """What is left to do for a reader that was dropped, with no call in it any more."""
+    for found in opened.values():
+        found.inner.close()
 
 
 class Lease:

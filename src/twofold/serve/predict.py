@@ -19,10 +19,10 @@ from twofold.plan.merge import age_s
 from twofold.plan.served import Served
 from twofold.plan.serving import ModelPlan, PredictorPlan, ServingPlan
 from twofold.predictors.base import Predictor
-from twofold.serve.applied import wait_until_applied
+from twofold.serve.applied import DOING, wait_until_applied
 from twofold.serve.cache import PredictionCache
 from twofold.serve.deadline import Deadline, InCall, Isolation
-from twofold.serve.features import FeatureReader, Vector, known
+from twofold.serve.features import FeatureReader, KeyRead, Vector, known
 from twofold.serve.ladder import LIVE, Ladder, falls, why
 from twofold.serve.matrix import ModelInputs
 from twofold.serve.requests import Request, RequestCheck
@@ -125,7 +125,7 @@ class ModelServer:
         if after is None:
             return None
         try:
-            wait_until_applied(self.reader, after, deadline, self._bell)
+            self.isolation.run(lambda: wait_until_applied(self.reader, after, deadline, self._bell), deadline, DOING)
         except (LogMismatch, DataError):
             raise
         except Exception as error:
@@ -163,6 +163,18 @@ class ModelServer:
         vectors = self._read(served, requests, at_us, deadline)
         columns = served.inputs.columns(requests, vectors)
         return self._given(served, requests, vectors, [None] * len(requests), "columns", columns)
+
+    def features(
+        self, view: str, keys: Sequence[Any], at_us: int | None, deadline: Deadline, failure: Exception | None = None
+    ) -> list[KeyRead]:
+        """`FeatureReader.features` within a deadline; not recorded."""
+        if failure is not None:
+            raise failure
+        return self.isolation.run(lambda: self.reader.features(view, keys, at_us), deadline, "reading features")
+
+    def not_loaded(self) -> list[str]:
+        """The models whose predictor cannot be loaded, each with its error; their fallbacks answer meanwhile."""
+        return [f"model {served.title}: {served.failure}" for served in self._models.values() if served.failure is not None]
 
     def warm(self) -> None:
         """Have kernels and predictors ready in this thread before the first request."""

@@ -20,7 +20,7 @@ _SUFFIX = ".jsonl"
 class ServedLog:
     """Appends records to a file of this process. Threads may share it.
 
-    Each call is one write to the file, done when it returns: a killed process loses nothing that it recorded, a power failure
+    Each call is one write to the file, done when it returns: a killed process loses nothing that it appended, a power failure
     may lose the last seconds. A file that has grown to `rotate_bytes` is followed by a new one.
     """
 
@@ -30,16 +30,16 @@ class ServedLog:
         self._file: int | None = None
         self._size = 0
 
-    def record(self, records: Sequence[Served]) -> None:
+    def append(self, records: Sequence[Served]) -> None:
         """Append the records, in order. Raises Unavailable where the disk is full or the directory cannot be written."""
         lines = b"".join([encode_served(record) for record in records])
         with self._lock:
             try:
-                self._append(lines)
+                self._write(lines)
             except OSError as error:
                 raise Unavailable(f"the served log in {self._directory} cannot be written: {error}") from error
 
-    def _append(self, lines: bytes) -> None:
+    def _write(self, lines: bytes) -> None:
         if self._file is None or self._size >= self._rotate_bytes:
             self._begin()
         assert self._file is not None
