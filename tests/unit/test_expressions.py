@@ -10,7 +10,7 @@ from typing import Any
 
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from polars import col
 
@@ -339,6 +339,7 @@ NUMERIC = [
 
 
 @pytest.mark.parametrize("expression", [item[1] for item in NUMERIC], ids=[item[0] for item in NUMERIC])
+@settings(max_examples=40)
 @given(rows=st.lists(st.tuples(FLOATS, FLOATS, INTS, INTS), min_size=1, max_size=20), data=st.data())
 def test_a_row_has_the_same_bits_whatever_stands_beside_it(expression: Any, rows: list[Any], data: st.DataObject) -> None:
     frame = pl.DataFrame(rows, schema={"a": pl.Float64, "b": pl.Float64, "i": pl.Int64, "j": pl.Int64}, orient="row")

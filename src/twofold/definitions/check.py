@@ -12,7 +12,7 @@ from twofold.definitions.content import content_of
 from twofold.definitions.events import Events, replace_fields
 from twofold.definitions.load import load_project
 from twofold.definitions.model import Label, Model, Rows
-from twofold.definitions.problems import Problem, Problems, describe, guarded, name_problems
+from twofold.definitions.problems import Problem, Problems, describe, guarded, name_problems, shown
 from twofold.definitions.project import Project
 from twofold.definitions.table import Table
 from twofold.definitions.use import ViewUse
@@ -52,7 +52,7 @@ def _project_problems(project: Project) -> Problems:
         for number, item in enumerate(getattr(project, part)):
             if not isinstance(item, wanted):
                 names = " or ".join(f"tw.{kind.__name__}" for kind in wanted)
-                yield Problem(f"project {project.name!r}: {part}[{number}] is {item!r}; give a {names}", project.place)
+                yield Problem(f"project {project.name!r}: {part}[{number}] is {shown(item)}; give a {names}", project.place)
     if not any(True for _ in _definitions(project)):
         yield Problem(f"project {project.name!r} is empty; name its models, as in models=[late]", project.place)
 
@@ -84,8 +84,8 @@ def _reached(item: Any) -> list[Any]:
 
 
 def _duplicate_problems(project: Project) -> Problems:
-    """One name, one content: among sources and tables, among views and tables, among models."""
-    definitions = list(_definitions(project))
+    """One name, one content: among sources and tables, among views and tables, among models. The later one is told."""
+    definitions = sorted(_definitions(project), key=lambda item: (item.place.file, item.place.line))
     bare = [replace_fields(item, steps=()) if isinstance(item, Events) else item for item in definitions]
     for kinds in ((Events, Table), (View, Table), (Model,)):
         first: dict[str, Any] = {}

@@ -19,6 +19,7 @@ from twofold.definitions.problems import (
     duration_problems,
     guarded,
     name_problems,
+    shown,
     unknown,
 )
 from twofold.definitions.table import Table
@@ -50,7 +51,7 @@ def _views_problems(model: Model) -> Problems:
         if isinstance(used, View | Table | ViewUse):
             yield from _use_problems(model, as_use(used, model.place))
         else:
-            text = f"{describe(model)}: views[{number}] is {used!r}; give a tw.View, a tw.Table, or one with .on(...) or [...]"
+            text = f"{describe(model)}: views[{number}] is {shown(used)}; give a tw.View, a tw.Table, or one with .on(...) or [...]"
             yield Problem(text, model.place)
 
 
@@ -84,7 +85,7 @@ def _use_problems(model: Model, use: ViewUse) -> Problems:
     """The view's keys are request fields of a fitting type, and what was chosen exists."""
     what, view, place = describe(model), use.view, use.place
     if not isinstance(view, View | Table):
-        yield Problem(f"{what} reads {view!r}; give a tw.View or a tw.Table", place)
+        yield Problem(f"{what} reads {shown(view)}; give a tw.View or a tw.Table", place)
         return
     keys, request = key_types(view), request_types(model)
     for key in use.keys:
@@ -196,7 +197,7 @@ def _estimator_problems(model: Model) -> Problems:
     if isinstance(estimator, type):
         yield Problem(f"{what}: its estimator is the class {estimator.__name__}; write {estimator.__name__}()", model.place)
     elif not callable(getattr(estimator, "fit", None)) or not callable(getattr(estimator, "predict", None)):
-        yield Problem(f"{what}: its estimator {estimator!r} has no fit and predict; give a scikit-learn estimator", model.place)
+        yield Problem(f"{what}: its estimator {shown(estimator)} has no fit and predict; give a scikit-learn estimator", model.place)
     missing = [name for name in ("rows", "label") if getattr(model, name) is None]
     if missing:
         yield Problem(f"{what} has an estimator, but no {' and no '.join(missing)} to train it with", model.place)
@@ -209,7 +210,7 @@ def _answer_problems(model: Model) -> Problems:
         if isinstance(item, Cached):
             yield from duration_problems(item.max_age, f"{what}: max_age of tw.Cached", place)
         elif not isinstance(item, Default):
-            yield Problem(f"{what}: fallback[{number}] is {item!r}; give tw.Cached(max_age=...) or tw.Default(value)", place)
+            yield Problem(f"{what}: fallback[{number}] is {shown(item)}; give tw.Cached(max_age=...) or tw.Default(value)", place)
         elif number + 1 < len(model.fallback):
             yield Problem(f"{what}: tw.Default never fails, so what stands behind it in fallback is never reached", place)
         elif not isinstance(item.value, bool | int | float | str | None):

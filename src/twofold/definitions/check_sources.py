@@ -117,7 +117,7 @@ def _zone_problems(source: Events | Table) -> Problems:
         return
     try:
         ZoneInfo(source.zone)
-    except (OSError, ValueError, TypeError, AttributeError):
+    except (LookupError, OSError, ValueError, TypeError, AttributeError):
         nearest = did_you_mean(source.zone, available_timezones()) if isinstance(source.zone, str) else ""
         yield Problem(f"{describe(source)}: {source.zone!r} is no time zone; write one as in 'America/New_York'.{nearest}", source.place)
 

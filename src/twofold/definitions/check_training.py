@@ -9,7 +9,17 @@ from twofold.definitions.check_sources import stepped
 from twofold.definitions.events import Events
 from twofold.definitions.features import Feature
 from twofold.definitions.model import Label, Rows
-from twofold.definitions.problems import UNKNOWN, Columns, Problem, Problems, check_expression, describe, duration_problems, key_problems
+from twofold.definitions.problems import (
+    UNKNOWN,
+    Columns,
+    Problem,
+    Problems,
+    check_expression,
+    describe,
+    duration_problems,
+    key_problems,
+    shown,
+)
 
 LABEL_TYPES = frozenset({"bool", "int", "float", "str"})
 
@@ -23,12 +33,12 @@ def rows_problems(rows: Any, owner: str, place: Place) -> Problems:
     """Problems of the rows to train on."""
     what, columns = f"rows of {owner}", row_columns(rows)
     if not isinstance(rows, Rows):
-        yield Problem(f"{what}: {rows!r} is no tw.Rows", place)
+        yield Problem(f"{what}: {shown(rows)} is no tw.Rows", place)
         return
     for name in rows.later:
         yield Problem(f"{what}: Rows({name}=) is not carried out by this version", rows.place, True)
     if columns is None:
-        yield Problem(f"{what}: its source is {rows.source!r}; give a tw.Events", rows.place)
+        yield Problem(f"{what}: its source is {shown(rows.source)}; give a tw.Events", rows.place)
         return
     source = describe(rows.source)
     if rows.at is not None:
@@ -41,11 +51,11 @@ def label_problems(label: Any, rows: Any, owner: str, place: Place) -> Problems:
     """Problems of a label; its columns `on` stand in its own source and in that of the rows."""
     what = f"label of {owner}"
     if not isinstance(label, Label):
-        yield Problem(f"{what}: {label!r} is no tw.Label", place)
+        yield Problem(f"{what}: {shown(label)} is no tw.Label", place)
         return
     yield from duration_problems(label.within, f"within of {what}", label.place)
     if not isinstance(label.source, Events):
-        yield Problem(f"{what}: its source is {label.source!r}; give a tw.Events", label.place)
+        yield Problem(f"{what}: its source is {shown(label.source)}; give a tw.Events", label.place)
         return
     columns, source = stepped(label.source).columns, describe(label.source)
     yield from key_problems(label.keys, columns, source, f"on of {what}", label.place)

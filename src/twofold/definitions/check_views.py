@@ -21,6 +21,7 @@ from twofold.definitions.problems import (
     duration_problems,
     guarded,
     name_problems,
+    shown,
 )
 from twofold.definitions.table import Table
 from twofold.definitions.view import View
@@ -41,7 +42,7 @@ def view_problems(view: View) -> Problems:
 def _key_problems(view: View) -> Problems:
     what = describe(view)
     if not isinstance(view.source, Events):
-        yield Problem(f"{what}: its source is {view.source!r}; give a tw.Events", view.place)
+        yield Problem(f"{what}: its source is {shown(view.source)}; give a tw.Events", view.place)
         return
     yield from key_column_problems(view.keys, stepped(view.source), describe(view.source), f"by of {what}", view.place)
 
@@ -54,7 +55,7 @@ def _features_problems(view: View) -> Problems:
     taken: dict[str, str] = {}
     for name, feature in view.features.items():
         if not isinstance(feature, Feature):
-            yield Problem(f"{what}: feature {name!r} is {feature!r}; use a word such as tw.count or tw.mean", place)
+            yield Problem(f"{what}: feature {name!r} is {shown(feature)}; use a word such as tw.count or tw.mean", place)
             continue
         yield from name_problems(name, f"{what}: the feature's name", feature.place)
         if source is not None:

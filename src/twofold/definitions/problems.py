@@ -59,6 +59,14 @@ def describe(definition: Any) -> str:
     return kind if name is None else f"{kind} {name!r}"
 
 
+def shown(value: Any) -> str:
+    """What stands where something else belongs, in few words."""
+    if hasattr(value, "place"):
+        return describe(value)
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
 def unknown(owner: str, what: str, got: Any, known: Collection[str]) -> str:
     """`source 'departures' has no column 'dely'; it has delay, origin. Did you mean 'delay'?`."""
     nearest = did_you_mean(got, known) if isinstance(got, str) else ""
