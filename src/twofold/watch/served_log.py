@@ -30,7 +30,7 @@ class ServedLog:
         self._file: int | None = None
         self._size = 0
 
-    def append(self, records: Sequence[Served]) -> None:
+    def record(self, records: Sequence[Served]) -> None:
         """Append the records, in order. Raises Unavailable where the disk is full or the directory cannot be written."""
         lines = b"".join([encode_served(record) for record in records])
         with self._lock:
