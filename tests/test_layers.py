@@ -69,6 +69,7 @@ LIBRARIES = {
     "deltalake": ("tables/deltalake.py",),
     "lmdb": ("store/lmdb.py", "store/environments.py", "store/generations.py"),
     "nanoarrow": ("log/arrow_stream.py",),
+    "hypothesis": ("testing/laws.py", "testing/strategies.py"),
     "lightgbm": ("predictors/lightgbm.py",),
     "sklearn": ("predictors/sklearn.py",),
     "skops": ("predictors/sklearn.py",),
@@ -322,7 +323,7 @@ def test_the_package_keeps_the_rule(rule: Callable[[Sources], list[str]], packag
 def test_every_listed_library_is_a_dependency() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = project["optional-dependencies"]
-    needed = [*project["dependencies"], *extras["lightgbm"], *extras["sklearn"]]
+    needed = [*project["dependencies"], *extras["lightgbm"], *extras["sklearn"], *extras["testing"]]
     installed = {re.split(r"[<>=\[; ]", line)[0].replace("scikit-learn", "sklearn") for line in needed}
     assert set(LIBRARIES) <= installed
 

@@ -1,0 +1,165 @@
+"""Results against what others compute: `math.fsum`, `statistics`, exact fractions, the builtins; never against ourselves."""
+
+from __future__ import annotations
+
+import math
+import statistics
+import sys
+from fractions import Fraction
+from typing import Any
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from twofold.algebra.base import OVERFLOW, Item, registered
+from twofold.testing.laws import same_value, state_of, value_of
+from twofold.testing.strategies import LARGEST, SMALLEST, floats, ints, values
+
+FLOATS = st.lists(floats(), max_size=30)
+INTS = st.lists(ints(), max_size=30)
+LEDGER = [1e15, 0.1, -1e15, 0.2, 1e15, -1e15, 0.3]
+SCALES = [1e300, 1e-300, -1e300, 1e-300]
+SUBNORMAL = [SMALLEST, SMALLEST, -3 * SMALLEST, 2.2250738585072014e-308]
+SECONDS = [1_700_000_000.123456, 1_700_000_000.123457, 1_700_000_000.123458]
+BEYOND = [LARGEST, LARGEST, -LARGEST]
+
+
+def result(name: str, kind: str, drawn: list[Any]) -> Any:
+    aggregate = registered()[name](kind)
+    return value_of(aggregate, state_of(aggregate, [Item(value, i, (1, i)) for i, value in enumerate(drawn)]))
+
+
+def nearest(exact: Fraction) -> Any:
+    """The float64 nearest to a fraction, by its own conversion; OVERFLOW beyond."""
+    try:
+        return float(exact) + 0.0
+    except OverflowError:
+        return OVERFLOW
+
+
+def agrees(got: Any, expected: Any) -> bool:
+    return got is expected or same_value(got, expected)
+
+
+@given(FLOATS)
+@example(LEDGER)
+@example(SCALES)
+@example(SUBNORMAL)
+@example(SECONDS)
+@example([1e16, 1.0, -1e16])
+def test_sum_is_fsum(drawn: list[float]) -> None:
+    try:
+        expected = math.fsum(drawn) + 0.0
+    except OverflowError:  # of a partial sum: fsum gives up where the whole may still be a float64
+        expected = nearest(sum(map(Fraction, drawn), Fraction(0)))
+    assert agrees(result("sum", "float", drawn), expected)
+
+
+@given(FLOATS.filter(bool))
+@example(LEDGER)
+@example(SCALES)
+@example(SUBNORMAL)
+@example(SECONDS)
+@example(BEYOND)
+@example([LARGEST, LARGEST])
+@example([SMALLEST, 0.0])
+@example([SMALLEST, SMALLEST, 0.0])
+def test_mean_is_that_of_statistics(drawn: list[float]) -> None:
+    assert same_value(result("mean", "float", drawn), statistics.mean(drawn) + 0.0)
+
+
+@given(INTS.filter(bool))
+@example([2**63 - 1, 2**63 - 1, -(2**63)])
+@example([2**53 + 1])
+def test_mean_of_integers_is_the_nearest_to_the_fraction(drawn: list[int]) -> None:
+    assert same_value(result("mean", "int", drawn), nearest(Fraction(sum(drawn), len(drawn))))
+
+
+@given(INTS)
+@example([2**63 - 1, 1, -1])
+@example([2**63 - 1, 1])
+@example([-(2**63), -1])
+@example([-(2**63)])
+def test_sum_of_integers_is_exact_or_beyond(drawn: list[int]) -> None:
+    total = sum(drawn)
+    assert agrees(result("sum", "int", drawn), total if -(2**63) <= total < 2**63 else OVERFLOW)
+
+
+@given(st.lists(st.booleans(), min_size=1))
+def test_booleans_are_shares(drawn: list[bool]) -> None:
+    assert same_value(result("sum", "bool", drawn), drawn.count(True))
+    assert same_value(result("mean", "bool", drawn), drawn.count(True) / len(drawn))
+
+
+def check_deviation(got: Any, drawn: list[Any]) -> None:
+    """The root of the true variance rounded once; within one unit in the last place of the correctly rounded deviation."""
+    variance = statistics.variance(map(Fraction, drawn))
+    if variance == 0:
+        assert same_value(got, 0.0)
+        return
+    if sys.float_info.min <= variance <= sys.float_info.max:
+        assert same_value(got, math.sqrt(float(variance)))
+        return
+    # Beyond float64 the variance, not the deviation: both scaled by a power of two into the middle.
+    power = (variance.numerator.bit_length() - variance.denominator.bit_length()) // 2
+    root = math.sqrt(float(variance / Fraction(4) ** power))
+    assert agrees(got, OVERFLOW if math.frexp(root)[1] + power > 1024 else math.ldexp(root, power))
+
+
+@given(st.lists(floats(), min_size=2, max_size=30))
+@example(LEDGER)
+@example(SCALES)
+@example(SUBNORMAL)
+@example(SECONDS)
+@example([1_700_000_000.123456] * 100)
+@example([LARGEST, -LARGEST])
+@example([LARGEST, LARGEST, -LARGEST, -LARGEST])
+@example([SMALLEST, 0.0])
+@example([SMALLEST, -SMALLEST])
+def test_std_is_the_root_of_the_true_variance(drawn: list[float]) -> None:
+    check_deviation(result("std", "float", drawn), drawn)
+
+
+@given(st.lists(ints(), min_size=2, max_size=30))
+@example([2**63 - 1, -(2**63)])
+@example([2**63 - 1] * 7)
+def test_std_of_integers_is_the_root_of_the_true_variance(drawn: list[int]) -> None:
+    check_deviation(result("std", "int", drawn), drawn)
+
+
+@given(st.lists(st.floats(-1e100, 1e100), min_size=2, max_size=30))
+def test_std_lies_next_to_that_of_statistics(drawn: list[float]) -> None:
+    got, expected = result("std", "float", drawn), statistics.stdev(drawn)
+    assert abs(got - expected) <= math.ulp(expected)
+
+
+@given(floats(), st.integers(2, 1000))
+@example(0.1, 1000)
+@example(LARGEST, 3)
+@example(SMALLEST, 3)
+def test_a_constant_column_has_no_deviation_and_its_own_mean(value: float, count: int) -> None:
+    assert same_value(result("std", "float", [value] * count), 0.0)
+    assert same_value(result("mean", "float", [value] * count), value)
+
+
+@pytest.mark.parametrize("kind", ["float", "int", "bool", "datetime"])
+def test_min_and_max_are_the_builtins(kind: str) -> None:
+    @given(st.lists(values(kind), min_size=1))
+    def holds(drawn: list[Any]) -> None:
+        assert same_value(result("min", kind, drawn), min(drawn))
+        assert same_value(result("max", kind, drawn), max(drawn))
+        assert result("count", kind, drawn) == len(drawn)
+
+    holds()
+
+
+def test_what_lies_beyond_float64_says_so() -> None:
+    assert result("sum", "float", [LARGEST, LARGEST]) is OVERFLOW
+    assert same_value(result("sum", "float", BEYOND), LARGEST)
+    assert same_value(result("mean", "float", [LARGEST, LARGEST]), LARGEST)
+    assert result("std", "float", [LARGEST, -LARGEST]) is OVERFLOW
+    # Half a unit in the last place above the largest rounds to beyond, anything less does not.
+    half = 2.0**970
+    assert result("sum", "float", [LARGEST, half]) is OVERFLOW
+    assert same_value(result("sum", "float", [LARGEST, half, -SMALLEST]), LARGEST)
