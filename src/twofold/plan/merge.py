@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from twofold.instants import US_PER_SECOND
 from twofold.plan.serving import ViewPlan
 
 Floats = NDArray[np.float64]
+_WORD = struct.Struct("<q")
 
 
 def programme_of(plan: ViewPlan) -> Words:
@@ -75,8 +77,9 @@ class ViewReader:
         greatest = tiles.NEVER
         for blob in blobs:
             if blob:
-                at = tiles.GREATEST * 8
-                greatest = max(greatest, int.from_bytes(blob[at : at + 8], "little", signed=True))
+                (mine,) = _WORD.unpack_from(blob, tiles.GREATEST * 8)
+                if mine > greatest:
+                    greatest = mine
         return greatest
 
     def read(self, blobs: Sequence[bytes | None], t_us: int, asked_us: int | None = None) -> Answer:
