@@ -55,7 +55,7 @@ class RequestCheck:
         except Refused:
             pass
         rows = [{name: value[i] if name in lengths else value for name, value in columns.items()} for i in range(count)]
-        return self.rows(rows or [dict.fromkeys(columns)])
+        return self.rows(rows or [{name: None if name in lengths else value for name, value in columns.items()}])
 
     def _problems(self, row: Any) -> list[str]:
         """Everything that is wrong with a request, by field."""
