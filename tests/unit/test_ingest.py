@@ -202,6 +202,13 @@ def test_all_bad_fields_of_the_first_bad_row_are_named_and_further_bad_rows_are_
     )
 
 
+@pytest.mark.parametrize("rows", [1, 9])
+def test_a_field_too_many_is_refused(rows: int) -> None:
+    assert refusal([ROW] * (rows - 1) + [{**ROW, "gate": "A1"}]).endswith(
+        f":\n  gate is no field of this source, which has {FIELDS}; leave it out. Did you mean 'late'?"
+    )
+
+
 @pytest.mark.parametrize(
     ("rows", "text"),
     [

@@ -39,7 +39,7 @@ def encode_frame(frame: pl.DataFrame) -> bytes:
         if dtype not in kinds:
             raise DataError(f"column {name!r} is {dtype}, which no event has; conform the table to its source first")
     out = io.BytesIO()
-    frame.rechunk().write_ipc_stream(out, compat_level=pl.CompatLevel.oldest())
+    frame.write_ipc_stream(out, compat_level=pl.CompatLevel.oldest())
     stream = out.getbuffer()
     head = stream_head(tuple((name, kinds[dtype]) for name, dtype in frame.schema.items()))
     return b"".join([head, stream[head_size(stream) :]])
@@ -110,6 +110,16 @@ def readable(batches: Sequence[RecordBatch], columns: Mapping[str, str] | None =
     except Corrupt:
         return [batch for batch in batches if _is_readable(batch, columns)]
     return list(batches)
+
+
+def readable_frames(batches: Sequence[RecordBatch], columns: Mapping[str, str] | None = None) -> tuple[pl.DataFrame, list[RecordBatch]]:
+    """(`record_frames` of the batches that can be read, those that cannot), each batch decoded once where all can."""
+    try:
+        return record_frames(batches, columns), []
+    except Corrupt:
+        good = [_is_readable(batch, columns) for batch in batches]
+    frame = record_frames([batch for batch, is_good in zip(batches, good, strict=True) if is_good], columns)
+    return frame, [batch for batch, is_good in zip(batches, good, strict=True) if not is_good]
 
 
 def _is_readable(batch: RecordBatch, columns: Mapping[str, str] | None) -> bool:
