@@ -20,7 +20,7 @@ import urllib.error
 import urllib.request
 from collections import Counter
 from contextlib import contextmanager
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
@@ -47,7 +47,7 @@ FOLDER = Path(__file__).resolve().parent
 BUILD = FOLDER.parent / "build"
 HOME = BUILD / "demo"
 NEW_YORK = ZoneInfo("America/New_York")
-BEGIN, END = datetime(2013, 10, 1, tzinfo=NEW_YORK), datetime(2013, 11, 1, tzinfo=NEW_YORK)
+BEGIN, END = (datetime(2013, month, 1, tzinfo=NEW_YORK).astimezone(UTC) for month in (10, 11))
 TIMES = {"schedule": "scheduled_at", "departures": "departed_at", "arrivals": "arrived_at", "weather": "observed_at"}
 console = Console(highlight=False)
 
