@@ -168,6 +168,12 @@ def bell(tmp_path: Path) -> Bell:
     return Bell(tmp_path / "run")
 
 
+@pytest.fixture(scope="module")
+def module_shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
+    """A filled shop for the tests of a file that change nothing in it."""
+    return filled(Shop(MemoryStore(), Bell(tmp_path_factory.mktemp("run")), fallback=[tw.Default(0.25)]))
+
+
 @pytest.fixture
 def make_shop(bell: Bell) -> Callable[..., Shop]:
     """A shop in memory with events in history, log and delta, built; models as the keyword arguments say."""

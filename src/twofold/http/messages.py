@@ -93,22 +93,17 @@ async def body_of(scope: Scope, receive: Receive) -> bytes | None:
     for name, value in scope["headers"]:
         if name == b"content-length" and value.isdigit() and int(value) > BODY_BYTES:
             raise TooLarge(_too_large(int(value)))
-    message = await receive()
-    if message["type"] != "http.request":
-        return None
-    body: bytes = message.get("body", b"")
-    if not message.get("more_body", False):
-        return body
-    chunks, size = [body], len(body)
-    while message.get("more_body", False):
+    chunks, size, is_more = [], 0, True
+    while is_more:
         message = await receive()
         if message["type"] != "http.request":
             return None
         chunks.append(message.get("body", b""))
         size += len(chunks[-1])
+        is_more = message.get("more_body", False)
         if size > BODY_BYTES:
             raise TooLarge(_too_large(size))
-    return b"".join(chunks)
+    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
 def _too_large(size: int) -> str:

@@ -91,7 +91,7 @@ class ModelServer:
         self._record, self._bell = record, bell
         cache = PredictionCache() if cache is None else cache
         self._models = {name: _Served(model, plan, load, cache) for name, model in plan.models.items()}
-        self._ids = (f"{os.urandom(6).hex()}-{number:x}" for number in itertools.count(1))
+        self._start, self._count = os.urandom(6).hex(), itertools.count(1)
 
     def check(self, model: str) -> RequestCheck:
         """The check of a model's requests. Raises UnknownName."""
@@ -186,6 +186,10 @@ class ModelServer:
                 except Exception as error:
                     _log.warning("model %s refuses a row of nulls: %s", served.title, error)
 
+    def _new_id(self) -> str:
+        """A name that no other answer has, in any process."""
+        return f"{self._start}-{next(self._count):x}"
+
     def _read(self, served: _Served, requests: Sequence[Request], at_us: int | None, deadline: Deadline) -> list[Vector]:
         doing = "reading features"
         vectors = self.isolation.run(lambda: self.reader.read(served.plan.name, requests, at_us), deadline, doing)
@@ -219,7 +223,7 @@ class ModelServer:
         for request, vector, prediction, shown in zip(requests, vectors, predictions, given, strict=True):
             views = {label: {"status": read.status, "age_s": age_s(read.age_us)} for label, read in zip(labels, vector.reads, strict=True)}
             hollow = [f"{label} {view['status']}" for label, view in views.items() if view["status"] in _HOLLOW]
-            answer = _answer(next(self._ids), what, shown, LIVE, served.title, vector.at_us, vector.position, ", ".join(hollow) or None)
+            answer = _answer(self._new_id(), what, shown, LIVE, served.title, vector.at_us, vector.position, ", ".join(hollow) or None)
             answer["views"] = views
             answers.append(answer)
             records.append(
@@ -249,7 +253,7 @@ class ModelServer:
         answers, records = [], []
         for request, step in zip(requests, served.ladder.descend(requests, now_us, at_us, failure), strict=True):
             title = name if step.version is None else f"{name}@{step.version[:8]}"
-            answer = _answer(next(self._ids), "prediction", shape(step.prediction), step.served_by, title, step.at_us, None, degraded)
+            answer = _answer(self._new_id(), "prediction", shape(step.prediction), step.served_by, title, step.at_us, None, degraded)
             answers.append(answer)
             prediction, version = answer["prediction"], step.version
             record = Served(
