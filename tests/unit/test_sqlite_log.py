@@ -50,6 +50,7 @@ def append_at_once(log: SqliteLog, path: Path, callers: int) -> list[Position | 
         for thread in threads:
             thread.start()
         while len(log._commits._queue) < callers:
+            assert not got, "nobody commits without the lock"
             os.sched_yield()
     for thread in threads:
         thread.join()
@@ -103,6 +104,18 @@ def test_the_error_of_a_commit_reaches_all_who_shared_it(path: Path) -> None:
         other.execute("ALTER TABLE gone RENAME TO batch")
     assert [type(each) for each in got] == [Corrupt] * 8
     assert len({id(each) for each in got}) == 8
+    assert log.append(EVENT, 0).offsets == {("s", 0): 1}
+    log.close()
+
+
+def test_a_commit_that_fails_on_its_second_batch_leaves_nothing_of_the_first(path: Path) -> None:
+    log = SqliteLog(path)
+    with contextlib.closing(sqlite3.connect(path)) as other:
+        other.execute("CREATE TRIGGER refusal BEFORE INSERT ON batch WHEN NEW.source = 't' BEGIN SELECT RAISE(ABORT, 'refused'); END")
+        with pytest.raises(Corrupt, match="refused"):
+            log.append([*EVENT, Append("t", 0, 1, b"y")], 0)
+        other.execute("DROP TRIGGER refusal")
+    assert log.end_offsets(["s", "t"]) == {("s", 0): 0, ("t", 0): 0}
     assert log.append(EVENT, 0).offsets == {("s", 0): 1}
     log.close()
 
