@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import polars as pl
 
 from twofold.log.base import EventLog
-from twofold.log.records import readable, record_frames
+from twofold.log.records import decoded
 from twofold.plan.inputs import MINOR
 from twofold.plan.serving import SourcePlan
 from twofold.tables.base import Tables
@@ -24,5 +24,5 @@ def archive_up_to(log: EventLog, tables: Tables, source: SourcePlan, cut: Sequen
                 for batch in log.read(source.name, partition, offset, min(_EVENTS_PER_COMMIT, end - offset))
                 if batch.first_offset < end
             ]
-            frame = record_frames(readable(batches, source.columns), source.columns)
+            frame, _ = decoded(batches, source.columns)
             tables.archive(source.name, partition, frame.filter(pl.col(MINOR) >= offset), batches[-1].end_offset)

@@ -8,7 +8,7 @@ import polars as pl
 
 from twofold.batch.archive import archive_up_to
 from twofold.log.base import EventLog
-from twofold.log.records import readable, record_frames
+from twofold.log.records import decoded
 from twofold.plan.counting import counted
 from twofold.plan.inputs import MINOR, all_rows
 from twofold.plan.serving import SourcePlan
@@ -42,6 +42,6 @@ def _tail(log: EventLog, source: SourcePlan, partition: int, begin: int, end: in
     offset = begin
     while offset < end:
         batches = log.read(source.name, partition, offset, min(_EVENTS_PER_READ, end - offset))
-        frames += [record_frames(readable(batches, source.columns), source.columns)]
+        frames += [decoded(batches, source.columns)[0]]
         offset = batches[-1].end_offset
     return pl.concat(frames).filter(pl.col(MINOR).is_between(begin, end, closed="left")) if frames else None

@@ -91,7 +91,7 @@ class Builder:
                 (view.plan, pointer.open - 1)
                 for view in self.project.views.values()
                 if (pointer := pointers.get(layout.pointer_key(view.plan.version))) is not None and pointer.closed is None
-                if next(iter(snapshot.scan(layout.delta_prefix(view.plan.version, pointer.open - 1))), None) is not None
+                if next(iter(snapshot.scan(layout.delta_prefix(view.plan.version, pointer.open - 1), 1)), None) is not None
             ]
         for plan, delta in left:
             roll.drop_delta(self.store, plan, delta)

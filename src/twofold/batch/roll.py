@@ -64,7 +64,7 @@ def drop_delta(store: Store, view: ViewPlan, delta: int) -> None:
     prefix = layout.delta_prefix(view.version, delta)
     while True:
         with store.transaction() as txn:
-            keys = [key for key, _ in zip((key for key, _ in txn.scan(prefix)), range(_DELETED_PER_COMMIT), strict=False)]
+            keys = [key for key, _ in txn.scan(prefix, _DELETED_PER_COMMIT)]
             for key in keys:
                 txn.delete(key)
         if len(keys) < _DELETED_PER_COMMIT:

@@ -103,23 +103,13 @@ def record_frames(batches: Sequence[RecordBatch], columns: Mapping[str, str] | N
     )
 
 
-def readable(batches: Sequence[RecordBatch], columns: Mapping[str, str] | None = None) -> list[RecordBatch]:
-    """The batches that `record_frames` can read; the others are dead letters."""
-    try:
-        record_frames(batches, columns)
-    except Corrupt:
-        return [batch for batch in batches if _is_readable(batch, columns)]
-    return list(batches)
-
-
-def readable_frames(batches: Sequence[RecordBatch], columns: Mapping[str, str] | None = None) -> tuple[pl.DataFrame, list[RecordBatch]]:
-    """(`record_frames` of the batches that can be read, those that cannot), each batch decoded once where all can."""
+def decoded(batches: Sequence[RecordBatch], columns: Mapping[str, str]) -> tuple[pl.DataFrame, list[RecordBatch]]:
+    """(`record_frames` of the batches that can be read, those that cannot: they are dead letters)."""
     try:
         return record_frames(batches, columns), []
     except Corrupt:
-        good = [_is_readable(batch, columns) for batch in batches]
-    frame = record_frames([batch for batch, is_good in zip(batches, good, strict=True) if is_good], columns)
-    return frame, [batch for batch, is_good in zip(batches, good, strict=True) if not is_good]
+        broken = [batch for batch in batches if not _is_readable(batch, columns)]
+        return record_frames([batch for batch in batches if batch not in broken], columns), broken
 
 
 def _is_readable(batch: RecordBatch, columns: Mapping[str, str] | None) -> bool:

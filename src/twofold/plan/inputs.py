@@ -142,6 +142,8 @@ class KeyedEvents:
 def keyed(plan: ViewPlan, ready: pl.DataFrame) -> KeyedEvents:
     """Prepared events grouped by key, in order of (time, order) within each."""
     columns = [f"k{i}" for i in range(len(plan.by))]
+    if ready.height <= _FEW:
+        return _keyed_few(plan, ready, columns)
     if columns:
         unique = ready.select(columns).unique()
         encoded = [encode_key(row) for row in unique.iter_rows()]
@@ -155,6 +157,23 @@ def keyed(plan: ViewPlan, ready: pl.DataFrame) -> KeyedEvents:
         ready = ready.with_columns(__id=pl.lit(0, pl.Int64))
     ready = ready.sort("__id", TIME, MAJOR, MINOR)
     starts = np.searchsorted(ready["__id"].to_numpy(), np.arange(len(keys) + 1))
+    events, heap = event_words(plan, ready)
+    return KeyedEvents(keys, starts, events, heap)
+
+
+_FEW = 64
+"""So few events are sorted by key sooner in Python than by Polars, whose every call costs as much as several of them."""
+
+
+def _keyed_few(plan: ViewPlan, ready: pl.DataFrame, columns: list[str]) -> KeyedEvents:
+    """`keyed` for few events."""
+    rows = [(encode_key(row[3:]), *row[:3], number) for number, row in enumerate(ready.select(TIME, MAJOR, MINOR, *columns).iter_rows())]
+    ordered = sorted(rows)
+    if ordered != rows:
+        ready = ready[[row[-1] for row in ordered]]
+    keys = list(dict.fromkeys(row[0] for row in ordered))
+    found = [row[0] for row in ordered]
+    starts = np.array([*(found.index(key) for key in keys), len(found)], np.int64)
     events, heap = event_words(plan, ready)
     return KeyedEvents(keys, starts, events, heap)
 

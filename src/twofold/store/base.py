@@ -22,8 +22,8 @@ class Snapshot(Protocol):
         """The entries under `keys`, in their order; None where there is none."""
         ...
 
-    def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
-        """All entries whose key begins with `prefix`, in the order of keys."""
+    def scan(self, prefix: bytes, limit: int | None = None) -> Iterator[tuple[bytes, bytes]]:
+        """The entries whose key begins with `prefix`, in the order of keys; the first `limit` of them where that is given."""
         ...
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import takewhile
+from itertools import islice, takewhile
 from pathlib import Path
 from types import TracebackType
 from typing import NoReturn, Self
@@ -123,8 +123,11 @@ class LmdbSnapshot:
         except lmdb.Error as error:
             raise translated(error, self._environment.what) from error
 
-    def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+    def scan(self, prefix: bytes, limit: int | None = None) -> Iterator[tuple[bytes, bytes]]:
         """See `Snapshot.scan`; reads as it is iterated."""
+        return islice(self._scan(prefix), limit)
+
+    def _scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
         head = prefix[:HEAD_BYTES]
         if not prefix and (value := self.get(b"")) is not None:
             yield b"", value
@@ -179,9 +182,9 @@ class LmdbTransaction(LmdbSnapshot):
                 self._environment.inner.reader_check()  # it may be a dead reader that keeps pages from being used again
                 raise
 
-    def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+    def scan(self, prefix: bytes, limit: int | None = None) -> Iterator[tuple[bytes, bytes]]:
         """See `Snapshot.scan`; what is put or deleted while it is iterated does not show in it."""
-        return iter(list(super().scan(prefix)))
+        return iter(list(super().scan(prefix, limit)))
 
     def put(self, key: bytes, value: bytes) -> None:
         """See `Transaction.put`."""

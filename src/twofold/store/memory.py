@@ -139,10 +139,10 @@ class MemorySnapshot:
         """See `Snapshot.multi_get`."""
         return [self.get(key) for key in keys]
 
-    def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+    def scan(self, prefix: bytes, limit: int | None = None) -> Iterator[tuple[bytes, bytes]]:
         """See `Snapshot.scan`."""
         entries = self._open_entries()
-        return iter([(key, entries[key]) for key in sorted(entries) if key.startswith(prefix)])
+        return iter([(key, entries[key]) for key in sorted(entries) if key.startswith(prefix)][:limit])
 
 
 class MemoryTransaction(MemorySnapshot):
@@ -165,10 +165,10 @@ class MemoryTransaction(MemorySnapshot):
         entries = self._open_entries()
         return self._changes[key] if key in self._changes else entries.get(key)
 
-    def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+    def scan(self, prefix: bytes, limit: int | None = None) -> Iterator[tuple[bytes, bytes]]:
         """See `Snapshot.scan`; what is put or deleted while it is iterated does not show in it."""
         keys = sorted(key for key in {*self._open_entries(), *self._changes} if key.startswith(prefix))
-        return iter([(key, value) for key in keys if (value := self.get(key)) is not None])
+        return iter([(key, value) for key in keys if (value := self.get(key)) is not None][:limit])
 
     def put(self, key: bytes, value: bytes) -> None:
         """See `Transaction.put`."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterable, Sequence
 
 import polars as pl
@@ -14,7 +13,7 @@ from twofold.plan.layout import decode_int, duplicate_by_time_key, duplicate_by_
 from twofold.plan.serving import SourcePlan
 from twofold.store.base import Transaction
 
-_PURGED_PER_COMMIT = 1000
+_LEAST_PURGED = 100
 
 
 def drop_duplicates(txn: Transaction, source: SourcePlan, partition: int, frame: pl.DataFrame) -> pl.DataFrame:
@@ -30,8 +29,9 @@ def drop_duplicates(txn: Transaction, source: SourcePlan, partition: int, frame:
         if counts and identity is not None:
             known[identity] = stamp
             remember(txn, source.name, partition, [(identity, stamp)])
-    _purge(txn, source.name, partition, int(frame[STAMP][-1]) - source.dedupe_us)
-    return frame.filter(pl.Series(keep, dtype=pl.Boolean))
+    # More go than come, so the index stays as long as the horizon and no commit grows long.
+    _purge(txn, source.name, partition, int(frame[STAMP][-1]) - source.dedupe_us, max(_LEAST_PURGED, 2 * frame.height))
+    return frame if all(keep) else frame.filter(pl.Series(keep, dtype=pl.Boolean))
 
 
 def _known(txn: Transaction, source: str, partition: int, identities: Sequence[bytes]) -> dict[bytes, int]:
@@ -62,18 +62,28 @@ def remember_history(txn: Transaction, source: SourcePlan, frame: pl.DataFrame, 
     remember(txn, source.name, None, ((encode_key((identity,)), stamp) for identity, stamp in rows))
 
 
-def _purge(txn: Transaction, source: str, partition: int, before_us: int) -> None:
+def _purge(txn: Transaction, source: str, partition: int, before_us: int, most: int) -> None:
     """Drop entries of a partition too old for any later event of it. Those of loaded history serve all partitions: they stay."""
     prefix = duplicate_by_time_prefix(source, partition)
-    for key, _ in _first_entries(txn, prefix):
-        stamp = int.from_bytes(key[len(prefix) : len(prefix) + 8], "big") - 2**63
-        if stamp > before_us:
-            return
+    for key, stamp in _old_entries(txn, prefix, before_us, most):
         identity = key[len(prefix) + 8 :]
         txn.delete(key)
         if decode_int(txn.get(duplicate_key(source, partition, identity)), stamp) == stamp:
             txn.delete(duplicate_key(source, partition, identity))
 
 
-def _first_entries(txn: Transaction, prefix: bytes) -> list[tuple[bytes, bytes]]:
-    return list(itertools.islice(txn.scan(prefix), _PURGED_PER_COMMIT))
+def _old_entries(txn: Transaction, prefix: bytes, before_us: int, most: int) -> list[tuple[bytes, int]]:
+    """(key, stamp) of the first entries up to an instant, oldest first."""
+    if not any(True for key, _ in txn.scan(prefix, 1) if stamp_of(key, prefix) <= before_us):
+        return []
+    old: list[tuple[bytes, int]] = []
+    for key, _ in txn.scan(prefix, most):
+        if stamp_of(key, prefix) > before_us:
+            break
+        old.append((key, stamp_of(key, prefix)))
+    return old
+
+
+def stamp_of(key: bytes, prefix: bytes) -> int:
+    """The stamp in a key of `layout.duplicate_by_time_key`."""
+    return int.from_bytes(key[len(prefix) : len(prefix) + 8], "big") - 2**63

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import polars as pl
 
 from twofold.bell import Bell
 from twofold.errors import Fenced, LogMismatch
 from twofold.log.base import EventLog, RecordBatch
-from twofold.log.records import readable, record_frames
+from twofold.log.records import decoded
 from twofold.plan import layout
 from twofold.plan.compile import CompiledProject
 from twofold.plan.counting import too_far_in_the_future
@@ -24,6 +25,21 @@ from twofold.stream.freshness import bucket_of, decode_counts, encode_counts
 
 APPENDED, APPLIED = "appended", "applied"
 """Bell channels: the log has grown; the store has."""
+
+
+@dataclass(frozen=True)
+class _Pending:
+    """The next record batches of a partition, from its applied offset on."""
+
+    source: SourcePlan
+    partition: int
+    offset: int
+    batches: Sequence[RecordBatch]
+
+    @property
+    def end(self) -> int:
+        """The offset after the last of them."""
+        return self.batches[-1].end_offset
 
 
 class Worker:
@@ -53,45 +69,53 @@ class Worker:
         """Apply all that the log holds now; returns the number of events."""
         applied = 0
         ends = self._log.end_offsets([source.name for source in self._sources])
-        for source in self._sources:
-            for partition in range(self._log.partitions):
-                while (offset := self._offset(source.name, partition)) < ends[source.name, partition]:
-                    applied += self._apply(source, partition, offset)
-                self._check_end(source.name, partition, offset, ends[source.name, partition])
+        while pending := self._pending(ends):
+            applied += self._apply(pending)
         return applied
 
-    def _offset(self, source: str, partition: int) -> int:
+    def _pending(self, ends: Mapping[tuple[str, int], int]) -> list[_Pending]:
+        """What is next in every partition whose log is longer than what is applied."""
+        places = [(source, partition) for source in self._sources for partition in range(self._log.partitions)]
         with self._store.snapshot() as snapshot:
-            return layout.decode_int(snapshot.get(layout.offset_key(source, partition)))
+            stored = snapshot.multi_get([layout.offset_key(source.name, partition) for source, partition in places])
+        found = []
+        for (source, partition), raw in zip(places, stored, strict=True):
+            offset, end = layout.decode_int(raw), ends[source.name, partition]
+            if offset > end:
+                raise LogMismatch(
+                    f"the store has applied {source.name}/{partition} up to offset {offset}, but the log ends at {end}: it lost its tail or "
+                    "is another log; take the log that belongs to this home, or remove HOME/store and run `twofold build`"
+                )
+            if offset < end:
+                found.append(_Pending(source, partition, offset, self._log.read(source.name, partition, offset, self._max_events)))
+        return found
 
-    def _check_end(self, source: str, partition: int, offset: int, end: int) -> None:
-        if offset > end:
-            raise LogMismatch(
-                f"the store has applied {source}/{partition} up to offset {offset}, but the log ends at {end}: it lost its tail or is "
-                "another log; rebuild the store from generation and log with `twofold build --from-log`"
-            )
-
-    def _apply(self, source: SourcePlan, partition: int, offset: int) -> int:
-        """Apply the next record batches of a partition in one transaction; returns the number of events."""
-        batches = self._log.read(source.name, partition, offset, self._max_events)
+    def _apply(self, pending: Sequence[_Pending]) -> int:
+        """Apply record batches in one transaction; returns the number of events."""
         with self._store.transaction() as txn:
             self._check_epoch(txn)
-            frame = _decoded(txn, source, partition, offset, batches)
-            is_far = too_far_in_the_future(source)
-            bury_rows(
-                txn, source.name, partition, frame.filter(is_far), "event_time lies too far beyond its arrival", batches[-1].arrival_us
-            )
-            frame = drop_duplicates(txn, source, partition, frame.filter(~is_far))
-            for folder in self._folders[source.name]:
-                _fold(txn, folder, partition, frame, batches[-1].arrival_us)
-            txn.put(layout.offset_key(source.name, partition), layout.encode_int(batches[-1].end_offset))
+            for part in pending:
+                self._apply_part(txn, part)
             self._flush_freshness(txn)
         self._bell.ring(APPLIED)
         visible_us = time.time_ns() // 1000
-        for batch in batches:
+        for batch in (batch for part in pending for batch in part.batches):
             bucket = bucket_of(visible_us - batch.accepted_us)
             self._fresh[bucket] = self._fresh.get(bucket, 0) + batch.count
-        return batches[-1].end_offset - offset
+        return sum(part.end - part.offset for part in pending)
+
+    def _apply_part(self, txn: Transaction, part: _Pending) -> None:
+        """Fold one partition's batches into the deltas of its source's views, and move its offset past them."""
+        source, partition, arrival_us = part.source, part.partition, part.batches[-1].arrival_us
+        frame = _decoded(txn, part)
+        is_far = frame.select(too_far_in_the_future(source)).to_series()
+        if is_far.any():
+            bury_rows(txn, source.name, partition, frame.filter(is_far), "event_time lies too far beyond its arrival", arrival_us)
+            frame = frame.filter(~is_far)
+        frame = drop_duplicates(txn, source, partition, frame)
+        for folder in self._folders[source.name]:
+            _fold(txn, folder, partition, frame, arrival_us)
+        txn.put(layout.offset_key(source.name, partition), layout.encode_int(part.end))
 
     def _check_epoch(self, txn: Transaction) -> None:
         epoch = layout.decode_int(txn.get(layout.EPOCH))
@@ -156,15 +180,15 @@ def _forget(txn: Transaction, version: str, pointer: layout.Pointer) -> None:
             txn.delete(key)
 
 
-def _decoded(txn: Transaction, source: SourcePlan, partition: int, offset: int, batches: Sequence[RecordBatch]) -> pl.DataFrame:
-    """The events from `offset` on; batches that cannot be decoded become dead letters."""
-    good = readable(batches, source.columns)
-    for batch in batches:
-        if batch not in good:
-            letter = DeadLetter(source.name, partition, batch.first_offset, batch.count, "payload cannot be decoded", batch.arrival_us)
-            bury_payload(txn, letter, batch.payload)
-    frame = record_frames(good, source.columns)
-    return frame.filter(pl.col(MINOR) >= offset) if batches[0].first_offset < offset else frame
+def _decoded(txn: Transaction, part: _Pending) -> pl.DataFrame:
+    """The events from the applied offset on; batches that cannot be decoded become dead letters."""
+    frame, broken = decoded(part.batches, part.source.columns)
+    for batch in broken:
+        letter = DeadLetter(
+            part.source.name, part.partition, batch.first_offset, batch.count, "payload cannot be decoded", batch.arrival_us
+        )
+        bury_payload(txn, letter, batch.payload)
+    return frame.filter(pl.col(MINOR) >= part.offset) if part.batches[0].first_offset < part.offset else frame
 
 
 def _fold(txn: Transaction, folder: ViewFolder, partition: int, frame: pl.DataFrame, arrival_us: int) -> None:
