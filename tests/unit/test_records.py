@@ -21,7 +21,7 @@ from twofold.errors import Corrupt, DataError
 from twofold.instants import to_datetime
 from twofold.log.arrow_stream import head_size
 from twofold.log.base import RecordBatch
-from twofold.log.records import decode_records, encode_frame, encode_records, readable, readable_frames, record_frames
+from twofold.log.records import decode_records, decoded, encode_frame, encode_records, record_frames
 from twofold.plan.canonical import FIRST_US, LAST_US
 from twofold.plan.ingest import check_rows
 from twofold.plan.inputs import MAJOR, MINOR, POLARS_TYPES, STAMP
@@ -202,15 +202,13 @@ def test_a_batch_that_does_not_have_the_events_it_says_is_corrupt() -> None:
 
 
 def test_broken_batches_are_told_from_good_ones() -> None:
+    columns = {"n": "int"}
     good = [of_numbers([1]), of_numbers([2, 3], 2), of_numbers([4], 5)]
     broken = [batch(b"broken", 1, 1), batch(of_numbers([9]).payload, 7, 4)]
-    batches = sorted([*good, *broken], key=lambda one: one.first_offset)
-    assert readable(batches) == good
-    frame, unreadable = readable_frames(batches)
+    frame, unreadable = decoded(sorted([*good, *broken], key=lambda one: one.first_offset), columns)
     assert (frame["n"].to_list(), frame[MINOR].to_list(), unreadable) == ([1, 2, 3, 4], [0, 2, 3, 5], broken)
-    assert readable_frames(good)[1] == []
-    assert readable(good) == good
-    assert readable_frames(broken, {"n": "int"})[0].is_empty()
+    assert decoded(good, columns)[1] == []
+    assert decoded(broken, columns)[0].schema == record_frames(good, columns).schema
 
 
 def test_writing_events_loads_no_engine() -> None:
