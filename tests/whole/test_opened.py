@@ -1,0 +1,186 @@
+"""The Python surface, embedded: what goes in comes out, online and from history, with the same bits."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+from whole_data import FRAUDS, HISTORY, LIVE, START_US, load_history
+
+import twofold as tw
+from twofold.errors import Busy, DataError, NotBuilt, SchemaMismatch, UnknownName
+from twofold.instants import DAY_US, HOUR_US, MINUTE_US
+from twofold.runtime.home import Home
+from twofold.settings import Settings
+
+
+def stream_in(opened: Any, clock: tw.ManualClock, rows: list[dict[str, Any]], step: int = 7) -> None:
+    """Append in small batches, the clock just after each, and apply."""
+    for at in range(0, len(rows), step):
+        part = rows[at : at + step]
+        clock.set(part[-1]["paid_at"] + 1)
+        opened.append("payments", part)
+        opened.catch_up()
+
+
+def test_online_equals_history_before_and_after_a_build(loaded: Any, clock: tw.ManualClock) -> None:
+    keys = ["a", "b", "c", "never seen"]
+    for rows in (LIVE[:60], LIVE[60:]):
+        stream_in(loaded, clock, rows)
+        online = loaded.features("card", keys, at=clock.now_us())
+        history = loaded.history("card", [{"card": key, "at": clock.now_us()} for key in keys])
+        assert online.equals(history.drop("at"), null_equal=True)
+        assert online["n_1d"].sum() > 20
+        loaded.build()
+        assert loaded.features("card", keys, at=clock.now_us()).equals(online, null_equal=True)
+
+
+def test_a_batch_view_changes_only_with_a_build(loaded: Any, clock: tw.ManualClock) -> None:
+    before = loaded.features("shop", ["x", "y"], at=START_US + HOUR_US)
+    stream_in(loaded, clock, LIVE[:60])
+    assert loaded.features("shop", ["x", "y"], at=START_US + HOUR_US).equals(before)
+    loaded.build()
+    assert not loaded.features("shop", ["x", "y"], at=clock.now_us()).equals(before)
+
+
+def test_a_stream_view_holds_only_what_came_since(loaded: Any, clock: tw.ManualClock) -> None:
+    assert loaded.features("all_payments", [()])["largest_1h"].to_list() == [None]
+    stream_in(loaded, clock, LIVE)
+    now = clock.now_us()
+    recent = [row["amount"] for row in LIVE if row["paid_at"] >= now - HOUR_US - MINUTE_US and row["amount"] is not None]
+    assert loaded.features("all_payments", [()], at=now)["largest_1h"].to_list() == [max(recent)]
+    assert loaded.history("all_payments", [{"at": now}, {"at": START_US}])["largest_1h"].to_list() == [max(recent), None]
+
+
+def test_statuses_and_ages(loaded: Any) -> None:
+    shown = loaded.features("card", ["a", "never seen"], at=START_US + 1, status=True)
+    assert shown["status"].to_list() == ["present", "empty"]
+    assert shown["age_s"][0] > 0
+    assert shown["age_s"][1] is None
+    early = loaded.features("card", ["a"], at=START_US - DAY_US, status=True)
+    assert early["status"].to_list() == ["ahead"]
+    assert early["n_1d"].to_list() == [None]
+
+
+def test_duplicates_count_once_in_batch_and_stream(loaded: Any, clock: tw.ManualClock) -> None:
+    clock.set(LIVE[0]["paid_at"] + 1)
+    loaded.append("payments", LIVE[:10])
+    loaded.append("payments", LIVE[:10])
+    loaded.catch_up()
+    online = loaded.features("card", ["a", "b", "c"], at=clock.now_us() + HOUR_US)
+    once = loaded.history("card", [{"card": key, "at": clock.now_us() + HOUR_US} for key in "abc"])
+    assert online.equals(once.drop("at"), null_equal=True)
+    assert loaded.events_of("payments").height == len(HISTORY) + 10
+
+
+def test_load_again_changes_nothing_and_more_is_seen_after_a_build(loaded: Any) -> None:
+    assert loaded.load("payments", HISTORY) == 1
+    before = loaded.features("card", ["a"], at=START_US + 1)
+    more = [{"payment_id": "more", "card": "a", "shop": "x", "amount": 5.0, "paid_at": START_US - MINUTE_US}]
+    assert loaded.load("payments", more) == 2
+    assert loaded.features("card", ["a"], at=START_US + 1).equals(before)
+    loaded.build()
+    assert loaded.features("card", ["a"], at=START_US + 1)["n_1d"].item() == before["n_1d"].item() + 1
+
+
+def test_what_was_never_built_is_not_zero(tmp_path: Path, clock: tw.ManualClock) -> None:
+    from shop import project
+
+    with project.open(home=tmp_path, clock=clock) as opened:
+        opened.append("payments", LIVE[:3])
+        opened.catch_up()
+        with pytest.raises(NotBuilt, match=r"card.*twofold build"):
+            opened.features("card", ["a"])
+        with pytest.raises(NotBuilt):
+            opened.predict("risk", {"payment_id": "p", "card": "a", "shop": "x", "amount": 1.0})
+
+
+def test_training_sees_what_serving_sees(loaded: Any, clock: tw.ManualClock) -> None:
+    stream_in(loaded, clock, LIVE[:40])
+    requests = [{"payment_id": f"q{i}", "card": card, "shop": "x", "amount": 10.0} for i, card in enumerate(["a", "b", None])]
+    loaded.build()
+    online = loaded.vectors("risk", requests, at=clock.now_us())
+    rows = pl.DataFrame(requests).with_columns(at=pl.lit(clock.now_us()).cast(pl.Datetime("us", "UTC")))
+    clock.advance("2d")
+    loaded.append("frauds", {"payment_id": "other", "reported_at": clock.now_us()})  # the label's source has arrived that far
+    offline = loaded.training_set("risk", rows=rows)
+    hybrid = [column for column in online.columns if not column.startswith("shop_")]
+    assert online.select(hybrid).equals(offline.select(hybrid), null_equal=True)
+    assert offline["label"].to_list() == [False, False, False]
+
+
+def test_labels_come_from_the_future_and_rows_whose_horizon_is_open_are_left_out(loaded: Any) -> None:
+    training = loaded.training_set("risk")
+    reported = {row["payment_id"] for row in FRAUDS}
+    last_report = max(row["reported_at"] for row in FRAUDS)
+    over = [row for row in HISTORY if row["paid_at"] + DAY_US <= last_report]
+    assert training.height == len(over)
+    assert dict(zip(training["payment_id"], training["label"], strict=True)) == {
+        row["payment_id"]: row["payment_id"] in reported for row in over
+    }
+
+
+def test_train_promote_roll_back_predict(loaded: Any) -> None:
+    request = {"payment_id": "p", "card": "a", "shop": "x", "amount": 10.0}
+    first = loaded.train("risk", test="5d")
+    answer = loaded.predict("risk", request)
+    assert answer["served_by"] == "live"
+    assert answer["model"] == f"risk@{first.version[:8]}"
+    frame = loaded.vectors("risk", [request])
+    assert np.isclose(loaded.score("risk", frame)[0], answer["prediction"], rtol=0, atol=0)
+    second = loaded.train("risk", test="4d", until=START_US - DAY_US)
+    assert loaded.predict("risk", request)["model"].endswith(first.version[:8])
+    assert loaded.promote("risk") == second.version
+    assert loaded.predict("risk", request)["model"].endswith(second.version[:8])
+    assert loaded.rollback("risk") == first.version
+    assert loaded.predict("risk", request)["model"].endswith(first.version[:8])
+    audit = loaded.audit()
+    assert (audit.records, audit.different, audit.ahead) == (4, 0, 0)
+    assert audit.compared == 4 * 10
+
+
+def test_names_that_do_not_exist_say_what_does(loaded: Any) -> None:
+    with pytest.raises(UnknownName, match="Did you mean 'card'"):
+        loaded.features("crad", ["a"])
+    with pytest.raises(UnknownName, match="Did you mean 'payments'"):
+        loaded.append("payment", [])
+    with pytest.raises(UnknownName, match="Did you mean 'risk'"):
+        loaded.predict("rsk", {})
+
+
+def test_bad_rows_are_refused_whole(loaded: Any) -> None:
+    with pytest.raises(SchemaMismatch, match="amount"):
+        loaded.append("payments", [LIVE[0], {**LIVE[1], "amount": "12"}])
+    with pytest.raises(DataError, match="shops"):
+        loaded.append("shops", SHOP_ROW)
+    assert loaded.home.log.end_offsets(["payments"])["payments", 0] == 0
+
+
+SHOP_ROW = {"shop": "z", "kind": "books", "floor_m2": 1}
+
+
+def test_one_worker_a_home(loaded: Any) -> None:
+    with loaded.home.lock("worker"):
+        other = Home(Settings(home=loaded.home.settings.home), loaded.home.clock)
+        with pytest.raises(Busy, match="only one"), other.lock("worker"):
+            pass
+        other.close()
+
+
+def test_partitions_give_the_same_bits(tmp_path: Path, clock: tw.ManualClock) -> None:
+    from shop import project
+
+    seen = []
+    for partitions in (1, 3):
+        clock.set(START_US, back=True)
+        with project.open(home=tmp_path / str(partitions), clock=clock, partitions=partitions) as opened:
+            load_history(opened)
+            opened.build()
+            stream_in(opened, clock, LIVE)
+            opened.build()
+            seen.append(opened.features("card", ["a", "b", "c"], at=clock.now_us()))
+            assert opened.home.log.partitions == partitions
+    assert seen[0].equals(seen[1], null_equal=True)
