@@ -1,4 +1,4 @@
-"""How many events a second the SQLite log makes durable, by the size of batches, and what of an append is the disk's own fsync.
+"""How many events a second the SQLite log makes durable, by the size of batches, and what share of an append a bare fsync would take.
 
 Run `python bench/log_append.py [directory]`; the directory decides which disk is measured (default: here). Nothing of it is a test.
 """
@@ -63,17 +63,24 @@ def append_for(path: Path, count: int, seconds: float, threads: int = 1) -> list
     return took
 
 
-def bare_fsync_s(directory: Path, size_bytes: int) -> float:
-    """Median time of `fdatasync` after overwriting `size_bytes` in place: what the disk alone asks for."""
+def fsync_share(directory: Path, count: int, seconds: float) -> float:
+    """Median time of a bare write and `fdatasync` of as many bytes, as a share of an append's; both in turn, so other load weighs on both."""
+    payload = payload_of(count)
+    log = SqliteLog(directory / f"share-{count}")
     file = os.open(directory / "bare", os.O_RDWR | os.O_CREAT)
-    took = []
-    for _ in range(100):
-        os.pwrite(file, os.urandom(size_bytes), 0)
-        begun = time.perf_counter()
+    append, raw = [Append("departures", 0, count, payload)], os.urandom(len(payload) + 8192)
+    bare, whole = [], []
+    end = time.perf_counter() + seconds
+    while (begun := time.perf_counter()) < end:
+        log.append(append, 0)
+        appended = time.perf_counter()
+        os.pwrite(file, raw, 0)
         os.fdatasync(file)
-        took.append(time.perf_counter() - begun)
+        whole.append(appended - begun)
+        bare.append(time.perf_counter() - appended)
     os.close(file)
-    return statistics.median(took[10:])
+    log.close()
+    return statistics.median(bare) / statistics.median(whole)
 
 
 def line(name: str, count: int, took: list[float], share: float | None = None) -> str:
@@ -91,8 +98,7 @@ def main() -> None:
         print(f"{'':34}{'events/s':>12}{'appends/s':>11}{'p50 ms':>9}{'p99 ms':>9}{'max ms':>9} fsync")
         for count in (1, 100, 10_000):
             took = append_for(directory / f"batches-{count}", count, SECONDS)
-            share = bare_fsync_s(directory, len(payload_of(count)) + 8192) / statistics.median(took)
-            print(line(f"batches of {count:,}", count, took, share))
+            print(line(f"batches of {count:,}", count, took, fsync_share(directory, count, SECONDS)))
         for threads in (4, 16):
             print(line(f"batches of 1, {threads} threads", 1, append_for(directory / f"threads-{threads}", 1, SECONDS, threads)))
         for processes in (2, 4):
