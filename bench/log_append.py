@@ -64,7 +64,7 @@ def append_for(path: Path, count: int, seconds: float, threads: int = 1) -> list
 
 
 def fsync_share(directory: Path, count: int, seconds: float) -> float:
-    """Median time of a bare write and `fdatasync` of as many bytes, as a share of an append's; both in turn, so other load weighs on both."""
+    """Median time of a bare write and `fdatasync` of as many bytes, as a share of an append's; in turn, so other load weighs on both."""
     payload = payload_of(count)
     log = SqliteLog(directory / f"share-{count}")
     file = os.open(directory / "bare", os.O_RDWR | os.O_CREAT)
