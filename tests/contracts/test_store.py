@@ -149,10 +149,11 @@ def test_a_scan_of_a_transaction_is_not_disturbed_by_its_writes(store: Store) ->
     with store.transaction() as transaction:
         for key, _ in transaction.scan(b"a"):
             seen.append(key)
+            transaction.delete(b"a2")
             transaction.delete(key)
-            transaction.put(key + b"x", b"")
+            transaction.put(b"a4" + key, b"")
     assert seen == [b"a1", b"a2", b"a3"]
-    assert sorted(content(store)) == [b"a1x", b"a2x", b"a3x", b"b"]
+    assert sorted(content(store)) == [b"a4a1", b"a4a2", b"a4a3", b"b"]
 
 
 def test_a_scan_gives_a_prefix_in_the_order_of_keys(store: Store) -> None:
@@ -439,6 +440,39 @@ def test_threads_share_an_open_generation(store: Store) -> None:
         thread.join()
     generation.close()
     assert wrong == []
+
+
+def test_generations_replaced_while_threads_open_and_read_them_are_whole(store: Store) -> None:
+    names = [b"%04d" % i for i in range(50)]
+    store.write_generation("g", [(name, b"first") for name in names])
+    is_over = threading.Event()
+    seen: list[set[bytes | None]] = []
+    errors: list[Exception] = []
+
+    def read() -> None:
+        try:
+            while not is_over.is_set():
+                states = states_of(store, "g", names)
+                if states is not None:
+                    seen.append(set(states))
+        except Exception as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=read) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    try:
+        for i in range(60):
+            store.write_generation("g", [(name, b"%d" % i) for name in names])
+            if i % 7 == 0:
+                store.drop_generation("g")
+    finally:
+        is_over.set()
+        for thread in threads:
+            thread.join()
+    assert errors == []
+    assert seen
+    assert [states for states in seen if len(states) != 1 or None in states] == []
 
 
 # --- a random walk against dictionaries

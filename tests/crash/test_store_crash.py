@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -123,11 +124,12 @@ def test_a_stopped_writer_is_named_and_works_on_when_continued(store: LmdbStore,
 
 
 def test_a_process_stopped_while_it_waits_for_its_turn_is_named(store: LmdbStore, path: Path) -> None:
-    with process("hold", path) as writer, process("queue", path) as waiting:
+    with process("hold", path) as writer, contextlib.ExitStack() as stack:
         assert line(writer) == "holding"
+        waiting = stack.enter_context(process("queue", path))
         assert line(waiting) == "waiting"
-        while f"{waiting.pid}" not in (path / "queue.lock").read_text():
-            os.sched_yield()
+        while (path / "queue.lock").read_text().split() != [str(waiting.pid)]:
+            time.sleep(0.001)
         with pytest.raises(StoreUnavailable, match=rf"process {writer.pid}\b"):
             enter(store)
         stop(waiting.pid)

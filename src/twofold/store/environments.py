@@ -111,6 +111,15 @@ def open_environment(what: str, data_file: Path, opener: Callable[[], lmdb.Envir
             inner.close()  # the file was made or replaced just now, and it is not known which one was opened
 
 
+def open_unshared(what: str, opener: Callable[[], lmdb.Environment]) -> lmdb.Environment:
+    """A new file's environment, which its caller closes.
+
+    Not while another is being closed: LMDB's binding forgets a closed file a moment after its inode is free for a new one.
+    """
+    with _lock, lmdb_errors(what):
+        return opener()
+
+
 def _inode(path: Path) -> Inode | None:
     try:
         found = path.stat()

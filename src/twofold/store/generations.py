@@ -14,7 +14,7 @@ from pathlib import Path
 import lmdb
 
 from twofold.errors import Corrupt, DataError, StoreUnavailable
-from twofold.store.environments import Environment, lmdb_errors, open_environment, translated
+from twofold.store.environments import Environment, lmdb_errors, open_environment, open_unshared, translated
 from twofold.store.records import GENERATION_SUFFIX, ascending, file_name_of, generation_of, read_many, record_of, slot_of
 from twofold.store.turns import FileLock
 
@@ -158,8 +158,7 @@ def _used_bytes(inner: lmdb.Environment) -> int:
 def _fill(path: Path, states: Iterable[tuple[bytes, bytes]]) -> int:
     """Write all states into the empty file, which is not synced."""
     what = f"generation file {path.name}"
-    with lmdb_errors(what):
-        inner = lmdb.open(str(path), map_size=_FIRST_MAP_BYTES, subdir=False, lock=False, sync=False)
+    inner = open_unshared(what, lambda: lmdb.open(str(path), map_size=_FIRST_MAP_BYTES, subdir=False, lock=False, sync=False))
     count = 0
     try:
         for chunk in _chunks(states):
