@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from twofold.algebra import tiles
 from twofold.algebra.words import WIDE_TYPES
 from twofold.definitions.events import Step
+from twofold.definitions.expressions import evaluate, laid_out
 from twofold.instants import BEGIN_US
 from twofold.keys import encode_key
 from twofold.plan.compile import CompiledView
@@ -79,51 +80,46 @@ def prepared(view: CompiledView, frame: pl.DataFrame) -> pl.DataFrame:
     keys = [pl.col(name).alias(f"k{i}") for i, name in enumerate(plan.by)]
     system = [time.alias(TIME), *(pl.col(name) for name in SYSTEM)]
     if plan.row is not None:
-        inputs = [pl.struct(list(plan.row)).alias("in0")]
-    else:
-        inputs = [
-            _clean(expression, item.type).alias(f"in{i}") for i, (expression, item) in enumerate(zip(view.inputs, plan.inputs, strict=True))
-        ]
-    ready = _select(frame, [*keys, *system], inputs)
-    return ready.drop_nulls([f"k{i}" for i in range(len(plan.by))]) if keys else ready
+        return _with_keys(frame.select(*keys, *system, pl.struct(list(plan.row)).alias("in0")), len(keys))
+    inputs = {f"in{i}": _clean(expression, item.type) for i, (expression, item) in enumerate(zip(view.inputs, plan.inputs, strict=True))}
+    return _with_keys(frame.select(*keys, *system).with_columns(evaluated(frame, inputs)), len(keys))
+
+
+def _with_keys(ready: pl.DataFrame, keys: int) -> pl.DataFrame:
+    return ready.drop_nulls([f"k{i}" for i in range(keys)]) if keys else ready
 
 
 def with_steps(frame: pl.DataFrame, steps: Sequence[Step]) -> pl.DataFrame:
-    """A frame of events after its source's row-level steps."""
+    """A frame of events after its source's row-level steps. A step that fails on a row gives null there, a filter leaves it out."""
     for step in steps:
-        if step.kind == "filter":
-            frame = frame.with_columns(__keep=step.content["condition"]).filter(pl.col("__keep")).drop("__keep")
-        elif step.kind == "rename":
+        if step.kind == "rename":
             frame = frame.rename(dict(step.content))
+        elif step.kind == "filter":
+            frame = frame.filter(evaluated(frame, step.content)[0])
         else:
-            frame = frame.with_columns(**dict(step.content))
+            frame = frame.with_columns(evaluated(frame, step.content))
     return frame
+
+
+def evaluated(frame: pl.DataFrame, expressions: Mapping[str, pl.Expr]) -> list[pl.Series]:
+    """Values of named row-level expressions, the same bits for a row whatever stands beside it; null where one fails on a row.
+
+    `definitions.expressions.evaluate` for all of them at once; one by one only where one fails.
+    """
+    if not expressions:
+        return []
+    try:
+        # A column beside them stretches literals to the frame's height.
+        named = [expression.alias(name) for name, expression in expressions.items()]
+        return laid_out(frame).select(pl.first().alias("__beside"), *named)[: frame.height].get_columns()[1:]
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException):
+        return [evaluate(expression, frame).values.alias(name) for name, expression in expressions.items()]
 
 
 def _clean(expression: pl.Expr, kind: str) -> pl.Expr:
     value = expression.cast(POLARS_TYPES[kind])
-    return pl.when(value.is_finite()).then(value + 0.0) if kind == "float" else value
-
-
-def _select(frame: pl.DataFrame, fixed: list[pl.Expr], inputs: list[pl.Expr]) -> pl.DataFrame:
-    """All expressions at once; where one fails on some row, that one row by row, null where it fails."""
-    try:
-        return frame.select(*fixed, *inputs)
-    except pl.exceptions.PolarsError:
-        columns = [frame.select(*fixed)]
-        columns += [_select_one(frame, expression) for expression in inputs]
-        return pl.concat(columns, how="horizontal")
-
-
-def _select_one(frame: pl.DataFrame, expression: pl.Expr) -> pl.DataFrame:
-    try:
-        whole = frame.select(expression)
-        return whole if whole.height == frame.height else whole.select(pl.all().extend_constant(whole.item(), frame.height - 1))
-    except pl.exceptions.PolarsError:
-        if frame.height == 1:
-            return frame.clear().select(expression).clear(1)
-    half = frame.height // 2
-    return pl.concat([_select_one(frame.head(half), expression), _select_one(frame.tail(frame.height - half), expression)])
+    # Adding 0.0 would not do: Polars keeps the sign of -0.0 then.
+    return pl.when(value == 0.0).then(0.0).when(value.is_finite()).then(value) if kind == "float" else value
 
 
 @dataclass(frozen=True)
