@@ -548,3 +548,31 @@ def test_bad_calls_of_the_protocol(make_bad: Served, path: str, body: Any, heade
     answer = make_bad.post(path, body, headers)
     assert told in answer.error
     assert answer.status == status
+
+
+def test_large_calls_run_beside_the_event_loop_and_answer_the_same(served: Served, helpers: Any) -> None:
+    names: list[str] = []
+    assert served.get("/healthz").status == 200  # it has started, and warmed up
+    served.shop.predictor.before = lambda: names.append(threading.current_thread().name)
+    large = served.post("/v1/predict/buy", helpers.request(price=[float(n) for n in range(2000)])).json
+    small = served.post("/v1/predict/buy", helpers.request(price=[1999.0, 0.0])).json
+    assert [answer["prediction"] for answer in small] == [large[-1]["prediction"], large[0]["prediction"]]
+    assert names[0].startswith("http-read")
+    assert not names[1].startswith("http-read")
+    refused = served.post("/v1/predict/buy", [helpers.request()] * 1000 + [helpers.request(price="x")])
+    assert (refused.status, "refuses request 1000:" in refused.error) == (400, True)
+
+
+def test_a_store_that_hangs_is_looked_at_once_by_all_who_ask(served: Served) -> None:
+    is_over, looks = threading.Event(), []
+
+    def hang() -> None:
+        looks.append(1)
+        is_over.wait(60)
+
+    served.store.before = hang
+    assert [served.get("/readyz").status for _ in range(3)] == [503] * 3
+    assert looks == [1]
+    is_over.set()
+    while served.get("/readyz").status != 200:
+        pass

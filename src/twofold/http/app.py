@@ -26,7 +26,9 @@ PLAN = "plan"
 """Bell channel: another plan or model is live."""
 
 _REFRESH_S = 1.0
-_THREADS = 32
+_READY_S = 1.0
+_THREADS = {"append": 32, "read": 16, "keep": 2}
+"""Threads by what they do, so that a log that hangs holds up no reading, and neither of them what is asked of the process itself."""
 _log = logging.getLogger(__name__)
 
 
@@ -73,13 +75,14 @@ class App:
 
     def __init__(self, replica: Replica, bell: Bell | None = None) -> None:
         self._replica, self._bell = replica, bell
-        self._executor = ThreadPoolExecutor(_THREADS, "http")
+        self._pools = {name: ThreadPoolExecutor(count, f"http-{name}") for name, count in _THREADS.items()}
         self._applied = AppliedBell(bell)
-        self._reading = Reading(self._applied, self._executor)
-        self._ingesting = Ingesting(self._executor)
+        self._reading = Reading(self._applied, self._pools["read"])
+        self._ingesting = Ingesting(self._pools["append"])
         self._background: asyncio.Task[None] | None = None
+        self._looking: asyncio.Future[list[str]] | None = None
         self._requests = Counter("twofold_requests_total", "Requests by route and status.", ("route", "code"))
-        self._seconds = Histogram("twofold_request_seconds", "Time from the whole request to the reply, by route.", ("route",))
+        self._seconds = Histogram("twofold_request_seconds", "Time from a request's head to its reply, by route.", ("route",))
         self._predictions = Counter("twofold_predictions_total", "Answers by model and rung of the ladder.", ("model", "served_by"))
         self._events = Counter("twofold_events_total", "Events accepted, by source.", ("source",))
         self._refreshes = Counter("twofold_plan_refreshes_total", "Plans taken up (ok) or refused (failed).", ("outcome",))
@@ -192,13 +195,14 @@ class App:
         return reply({"ready": not problems, "not_ready": problems}, 503 if problems else 200, RETRY if problems else ())
 
     async def _not_ready(self) -> list[str]:
-        """What keeps this process from answering; a store that hangs holds up nobody but who asks."""
+        """What keeps this process from answering. A store that hangs is looked at once, however often that is asked."""
         server = self._replica.server
-        looking = asyncio.get_running_loop().run_in_executor(self._executor, server.reader.not_ready)
+        if self._looking is None or self._looking.done():
+            self._looking = asyncio.get_running_loop().run_in_executor(self._pools["keep"], server.reader.not_ready)
         try:
-            return await asyncio.wait_for(looking, 1.0) + server.not_loaded()
+            return await asyncio.wait_for(asyncio.shield(self._looking), _READY_S) + server.not_loaded()
         except TimeoutError:
-            return ["store: does not answer within 1 s"]
+            return [f"store: does not answer within {_READY_S:g} s"]
 
     async def _metrics(self, call: Call) -> Reply:
         return Reply(exposition([self._requests, self._seconds, self._predictions, self._events, self._refreshes]), kind=TEXT)
@@ -223,7 +227,8 @@ class App:
                 if self._background is not None:
                     self._background.cancel()
                 self._applied.stop()
-                self._executor.shutdown(wait=False)
+                for pool in self._pools.values():
+                    pool.shutdown(wait=False)
                 await send({"type": "lifespan.shutdown.complete"})
                 return
 
@@ -234,7 +239,7 @@ class App:
             listener = self._listen(loop, rung)
             while True:
                 try:
-                    if await loop.run_in_executor(self._executor, self._replica.refresh):
+                    if await loop.run_in_executor(self._pools["keep"], self._replica.refresh):
                         self._refreshes.add("ok")
                 except Exception as error:
                     self._refreshes.add("failed")

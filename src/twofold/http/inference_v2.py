@@ -70,13 +70,15 @@ async def infer(reading: Reading, server: ModelServer, call: Call) -> tuple[Repl
     """`POST /v2/models/{m}/infer`."""
     model = _model(server.plan, call)
     after = after_of(call, None)
+    check, deadline = server.check(model.name), server.deadline(model.name)
     body = _decoded(call)
     columns = {tensor.name: _flat(tensor) for tensor in body.inputs}
     if len(columns) < len(body.inputs):
         raise SchemaMismatch("two inputs have one name; give each request field once")
-    requests = server.check(model.name).columns(columns) if columns else server.check(model.name).rows([{}])
-    deadline = server.deadline(model.name)
-    answers = await reading.run(server, after, deadline, lambda failure: server.answer(model.name, requests, None, deadline, failure))
+    requests = check.columns(columns) if columns else check.rows([{}])
+    answers = await reading.run(
+        server, after, deadline, len(requests), lambda failure: server.answer(model.name, requests, None, deadline, failure)
+    )
     data = [answer["prediction"] for answer in answers]
     output = {"name": OUTPUT, "datatype": "FP64", "shape": [len(data)], "data": data}
     parameters = {name: [answer[name] for answer in answers] for name in ("id", "served_by", "at", "degraded")}

@@ -27,6 +27,8 @@ READING = ("at", "after", "deadline_ms")
 PREDICTING = (*READING, "top", "output")
 FEATURES_DEADLINE_US = 1_000_000
 """How long a reading of a view may take where the caller sets no deadline."""
+MOST_ROWS_ON_THE_LOOP, MOST_BYTES_ON_THE_LOOP = 50, 64 << 10
+"""Calls of more take milliseconds, which others would wait for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,25 +57,40 @@ class Asked:
 
 
 class Reading:
-    """Runs a model server for coroutines: waits on the event loop, works in its thread, or in one of `executor` where work may hang."""
+    """Runs a model server for coroutines: it waits on the event loop, and works in its thread where that takes microseconds.
+
+    Large calls, and all calls of a server whose work may hang, go to threads of `executor`, so that they hold nobody up.
+    """
 
     def __init__(self, applied: AppliedBell, executor: Executor) -> None:
         self._applied, self._executor = applied, executor
 
-    async def run(self, server: ModelServer, after: Position | None, deadline: Deadline, work: Callable[[Exception | None], T]) -> T:
-        """What `work` gives once `after` is applied; it gets the error where that fails."""
-        if isinstance(server.isolation, InCall):
-            return work(await self._applied.wait(server.reader, after, deadline))
-        return await asyncio.get_running_loop().run_in_executor(self._executor, lambda: work(server.wait(after, deadline)))
+    async def run(
+        self, server: ModelServer, after: Position | None, deadline: Deadline, rows: int, work: Callable[[Exception | None], T]
+    ) -> T:
+        """What `work` gives for so many rows once `after` is applied; it gets the error where that fails."""
+        if not isinstance(server.isolation, InCall):
+            return await self._off_the_loop(True, lambda: work(server.wait(after, deadline)))
+        failure = await self._applied.wait(server.reader, after, deadline)
+        return await self._off_the_loop(rows > MOST_ROWS_ON_THE_LOOP, lambda: work(failure))
+
+    async def parsed(self, call: Call, parse: Callable[[Any], T]) -> T:
+        """What `parse` makes of the body's value."""
+        return await self._off_the_loop(len(call.body) > MOST_BYTES_ON_THE_LOOP, lambda: parse(call.json()))
+
+    async def _off_the_loop(self, is_long: bool, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._executor, work) if is_long else work()
 
     async def predict(self, server: ModelServer, call: Call) -> tuple[Reply, list[Answer]]:
         """An answer for an object, a list of them for an array or for columns; `top` sorts by prediction and keeps that many."""
         model, asked = call.names[0], Asked.of(call, PREDICTING)
-        requests, is_one = requests_of(server.check(model), call.json())
-        deadline = server.deadline(model, asked.deadline_us)
-        answers = await self.run(
-            server, asked.after, deadline, lambda failure: server.answer(model, requests, asked.at_us, deadline, failure, asked.output)
-        )
+        check, deadline = server.check(model), server.deadline(model, asked.deadline_us)
+        requests, is_one = await self.parsed(call, lambda body: requests_of(check, body))
+
+        def work(failure: Exception | None) -> list[Answer]:
+            return server.answer(model, requests, asked.at_us, deadline, failure, asked.output)
+
+        answers = await self.run(server, asked.after, deadline, len(requests), work)
         if is_one:
             return reply(answers[0]), answers
         return reply(answers if asked.top is None else top(answers, asked.top)), answers
@@ -81,23 +98,29 @@ class Reading:
     async def vectors(self, server: ModelServer, call: Call) -> Reply:
         """As `predict`: the columns of the model in place of a prediction."""
         model, asked = call.names[0], Asked.of(call, READING)
-        requests, is_one = requests_of(server.check(model), call.json())
-        deadline = server.deadline(model, asked.deadline_us)
-        answers = await self.run(
-            server, asked.after, deadline, lambda failure: server.vectors(model, requests, asked.at_us, deadline, failure)
-        )
+        check, deadline = server.check(model), server.deadline(model, asked.deadline_us)
+        requests, is_one = await self.parsed(call, lambda body: requests_of(check, body))
+
+        def work(failure: Exception | None) -> list[Answer]:
+            return server.vectors(model, requests, asked.at_us, deadline, failure)
+
+        answers = await self.run(server, asked.after, deadline, len(requests), work)
         return reply(answers[0] if is_one else answers)
 
     async def features(self, server: ModelServer, call: Call) -> Reply:
         """The features of one key (an object) or of several (an array, or `keys` in an object)."""
         name, asked = call.names[0], Asked.of(call, READING)
         view = known(server.plan.views, name, "view")
-        keys, at, is_one = keys_of(view, call.json())
+        deadline = Deadline(asked.deadline_us or FEATURES_DEADLINE_US)
+        keys, at, is_one = await self.parsed(call, lambda body: keys_of(view, body))
         if at is not None and asked.at_us is not None:
             raise DataError("`at` stands in the body and in the query; give it once")
         at_us = asked.at_us if at is None else to_us(at)
-        deadline = Deadline(asked.deadline_us or FEATURES_DEADLINE_US)
-        found = await self.run(server, asked.after, deadline, lambda failure: server.features(name, keys, at_us, deadline, failure))
+
+        def work(failure: Exception | None) -> list[KeyRead]:
+            return server.features(name, keys, at_us, deadline, failure)
+
+        found = await self.run(server, asked.after, deadline, len(keys), work)
         shown_keys = [key_answer(view, key) for key in found]
         return reply(shown_keys[0] if is_one else shown_keys)
 

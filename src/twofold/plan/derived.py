@@ -27,11 +27,12 @@ def derive(item: DerivedPlan, columns: Mapping[str, Floats], rows: int) -> Float
     try:
         with np.errstate(all="ignore"):
             value = compiled(item.name, item.source)(*(columns[argument] for argument in item.arguments))
-            result = np.array(np.broadcast_to(np.asarray(value, np.float64), (rows,)))
+            result = np.asarray(value, np.float64)
+            if result.shape != (rows,):
+                result = np.broadcast_to(result, (rows,))
     except Exception as error:
         raise DefinitionError(f"derived column {item.name!r} fails: {type(error).__name__}: {error}") from error
-    result[~np.isfinite(result)] = np.nan
-    return result
+    return np.where(np.isfinite(result), result, np.nan)
 
 
 @functools.lru_cache(maxsize=1024)

@@ -6,6 +6,7 @@ import itertools
 import logging
 import math
 import os
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -46,6 +47,7 @@ class _Served:
     def __init__(self, plan: ModelPlan, serving: ServingPlan, load: Load, cache: PredictionCache) -> None:
         self.plan, self.inputs, self.ladder = plan, ModelInputs(plan, serving), Ladder(plan, cache)
         self.title = plan.name if plan.version is None else f"{plan.name}@{plan.version[:8]}"
+        self._untold, self._quiet_until_s = 0, 0.0
         self.predictor: Predictor | None = None
         self.failure: Exception | None = None
         if plan.predictor is not None:
@@ -54,6 +56,14 @@ class _Served:
             except Exception as error:  # the other models are served all the same, and this one's fallbacks
                 _log.error("model %s cannot be loaded: %s", self.title, error)
                 self.failure = error
+
+    def tell(self, count: int, failure: Exception) -> None:
+        """Write down that requests were answered below the live model, once a second at most."""
+        self._untold += count
+        now_s = time.monotonic()
+        if now_s >= self._quiet_until_s:
+            _log.warning("%s has answered %d requests below the live model, lately for: %s", self.title, self._untold, failure)
+            self._untold, self._quiet_until_s = 0, now_s + 1
 
     def predict(self, requests: Sequence[Request], vectors: Sequence[Vector]) -> list[float]:
         """One finite prediction a request. Raises what the predictor raises."""
@@ -260,7 +270,7 @@ class ModelServer:
                 answer["id"], name, version, step.at_us, now_us, step.served_by, request, (), {}, {}, prediction, answer["degraded"]
             )
             records.append(record)
-        _log.warning("%s answers %d requests below the live model: %s", served.title, len(requests), failure)
+        served.tell(len(requests), failure)
         return self._recorded(answers, records)
 
     def _recorded(self, answers: list[Answer], records: list[Served]) -> list[Answer]:
