@@ -1,6 +1,7 @@
 """Microseconds of one `multi_get` of 1, 10 and 40 keys of 2 KB: from the entries (its own snapshot each) and from a generation.
 
-Run `python bench/store_read.py`. Beside each stands the floor: the same look-ups in a dict, which copy nothing and check nothing.
+Once of 500 keys, which stay in the caches of the processor, and once of 50,000 (100 MB), which do not. Beside each stands the
+floor: the same look-ups in a dict, which copy nothing and check nothing. Run `python bench/store_read.py`.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from pathlib import Path
 
 from twofold.store.lmdb import LmdbStore
 
-ENTRIES, VALUE_BYTES, CALLS, ROUNDS = 50_000, 2_000, 2_000, 5
+ENTRIES, VALUE_BYTES, CALLS, ROUNDS = 50_000, 2_000, 1_000, 9
 Read = Callable[[Sequence[bytes]], list[bytes | None]]
 
 
@@ -49,12 +50,13 @@ def main() -> None:
             with store.snapshot() as snapshot:
                 return snapshot.multi_get(keys)
 
-        print(f"{'keys':>5} {'entries':>10} {'generation':>11} {'dict':>7}   us per multi_get")
-        for count in (1, 10, 40):
-            asked = [random.choices(keys, k=count) for _ in range(CALLS)]
-            readers: list[Read] = [from_entries, generation.multi_get, lambda keys: [values.get(key) for key in keys]]
-            entries_us, generation_us, dict_us = (best_us(read, asked) for read in readers)
-            print(f"{count:>5} {entries_us:>10.2f} {generation_us:>11.2f} {dict_us:>7.2f}")
+        print(f"{'of':>6} {'keys':>5} {'entries':>8} {'generation':>11} {'dict':>7}   us per multi_get")
+        for among in (500, ENTRIES):
+            for count in (1, 10, 40):
+                asked = [random.choices(keys[:among], k=count) for _ in range(CALLS)]
+                readers: list[Read] = [from_entries, generation.multi_get, lambda keys: [values.get(key) for key in keys]]
+                entries_us, generation_us, dict_us = (best_us(read, asked) for read in readers)
+                print(f"{among:>6} {count:>5} {entries_us:>8.2f} {generation_us:>11.2f} {dict_us:>7.2f}")
         generation.close()
         store.close()
 

@@ -6,6 +6,7 @@ import itertools
 import os
 import resource
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -31,6 +32,19 @@ def pairs(path: Path) -> None:
             transaction.put(b"ballast", os.urandom(20_000))
             transaction.put(b"b", b"%d" % count)
         say(count)
+
+
+def busy(path: Path) -> None:
+    """Counts for ever, hardly ever outside a transaction."""
+    store = LmdbStore(path)
+    count = 0
+    while True:
+        with store.transaction() as transaction:
+            count += 1
+            transaction.put(b"commits", b"%d" % count)
+            time.sleep(0.01)
+        if count == 1:
+            say("busy")
 
 
 def hold(path: Path) -> None:

@@ -37,10 +37,10 @@ class LmdbStore:
             return lmdb.open(str(entries), map_size=map_size, metasync=False, max_readers=max_readers, max_spare_txns=1)
 
         with lmdb_errors(self._what):
-            self._path.mkdir(parents=True, exist_ok=True)
             self._files = GenerationFiles(self._path / "generations", timeout_s)
-            self._turn = WriteTurn(self._path, timeout_s)
         self._environment = open_environment(self._what, entries / "data.mdb", opened)
+        with lmdb_errors(self._what):
+            self._turn = WriteTurn(self._path, timeout_s)
         self._environment.inner.reader_check()
         self._is_open = True
 
