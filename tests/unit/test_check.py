@@ -158,6 +158,7 @@ CASES: dict[str, tuple[str, str, str]] = {
     # Models
     "model: no name": (MODEL, MODEL.replace('"late"', '"late!"'), "the model's name 'late!' is no name"),
     "model: bad type of a field": ('"tailnum": str, "distance": float},', '"tailnum": str, "distance": "float64"},', "model 'late': the request field 'distance' has the type 'float64'"),
+    "model: field without a name": ('request={"flight_id": str,', 'request={"a b": str, "flight_id": str,', "model 'late': the request field 'a b' is no name"),
     "model: key that the request lacks": ("views=[airport, carrier, planes,", 'views=[airport, carrier.on(carrier="carier"), planes,', "model 'late': view 'carrier' needs the key 'carrier', and the request has no 'carier'; it has flight_id, origin, dest, carrier, tailnum, distance. Did you mean 'carrier'? Add it to request=, or name another field with .on(carrier=...)"),
     "model: key of another type": ("views=[airport, carrier, planes,", 'views=[airport, carrier.on(carrier="distance"), planes,', "the key 'carrier' of view 'carrier' is a str, the request's 'distance' a float"),
     "model: on() of no key": ('airport.on(origin="dest", prefix="dest_"),', 'airport.on(orign="dest", origin="dest", prefix="dest_"),', "model 'late': on(): view 'airport' has no key 'orign'; it has origin. Did you mean 'origin'?"),
@@ -255,6 +256,37 @@ def test_a_mistake_is_told_with_its_line(checked: Any, name: str) -> None:
     assert str(matching[0]).startswith(f"flights.py:{line}: ")
     assert matching[0].place.file.endswith("flights.py")
     assert not matching[0].is_not_yet
+
+
+FUNCTION = """
+def trend_of(airport_delay_1h, airport_delay_7d):
+    \"\"\"How it changes.\"\"\"
+    change = airport_delay_1h - airport_delay_7d
+    if np.ndim(change) == 0:
+        change = change * math.pi
+    return np.where(change > 0, change, 0.0)
+
+"""
+
+FUNCTIONS = {
+    "a good one": ("", "", None, 0),
+    "a loop": ("if np.ndim(change) == 0:", "for change in change:", "for is no statement of a derived column", 4),
+    "an import": ("change = airport_delay_1h - airport_delay_7d", "import os", "import is no statement of a derived column", 3),
+    "nothing comes back": ("return np.where", "change = np.where", "it returns nothing", 1),
+    "a function inside": ("np.where(change > 0, change, 0.0)", "(lambda: change)()", "a function in the function is not allowed", 6),
+    "a star": ("airport_delay_7d):", "*airport_delay_7d):", "without defaults or stars", 1),
+    "a text of values": ("np.where(change > 0, change, 0.0)", "f'{change}'", "a text made of values is not allowed", 6),
+}
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_derived_column_may_be_a_function(checked: Any, name: str) -> None:
+    old, new, text, line = FUNCTIONS[name]
+    broken = GOOD.replace(MODEL, FUNCTION.replace(old, new) + MODEL).replace(TREND, '"trend": trend_of,')
+    begin = broken[: broken.index("def trend_of")].count("\n")
+    found = [str(problem) for problem in checked(broken)]
+    assert [problem for problem in found if text is None or f"flights.py:{begin + line}: derived column 'trend'" not in problem] == []
+    assert text is None or (len(found) == 1 and text in found[0])
 
 
 NOT_YET = {
@@ -448,9 +480,12 @@ def test_a_file_that_was_changed_is_read_anew(tmp_path: Path) -> None:
 
 
 def test_a_file_may_be_called_like_a_module_that_exists(tmp_path: Path) -> None:
-    (tmp_path / "json.py").write_text("import twofold as tw\nproject = tw.Project('p')")
-    assert load_project(tmp_path / "json.py").name == "p"
+    assert "tabnanny" not in sys.modules
+    for name in ("json", "tabnanny"):
+        (tmp_path / f"{name}.py").write_text("import twofold as tw\nproject = tw.Project('p')")
+        assert load_project(tmp_path / f"{name}.py").name == "p"
     assert sys.modules["json"] is json
+    assert "tabnanny" not in sys.modules
 
 
 def test_a_project_of_a_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -168,6 +168,7 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "inferred by a cast inside": (col("s").str.strip_chars().cast(pl.Date).dt.year(), "guesses its format"),
     "NaN": (pl.when(col("p")).then(float("nan")), "NaN or infinite"),
     "infinity": (col("a") + float("inf"), "NaN or infinite"),
+    "infinity of 32 bits": (col("a") + pl.lit(float("inf"), pl.Float32), "NaN or infinite"),
     "infinity in is_in": (col("a").is_in([1.0, float("inf")]), "no plain value"),
     "all columns": (pl.all(), "a selector"),
     "a pattern": (col("^a.*$"), "a selector"),
@@ -212,6 +213,12 @@ def test_the_random_rows_catch_what_the_list_would_let_through(monkeypatch: pyte
     """Were shift on the list by mistake, evaluation alone would still find it."""
     monkeypatch.setitem(sys.modules["twofold.definitions.expression_tree"].FUNCTIONS, "Shift", "shift")
     (problem,) = row_level_problems(col("a").shift(1), COLUMNS)
+    assert "for it alone" in problem
+
+
+def test_a_row_alone_catches_what_no_order_shows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules["twofold.definitions.expression_tree"].FUNCTIONS, "NullCount", "null_count")
+    (problem,) = row_level_problems(col("a") + col("a").null_count(), COLUMNS)
     assert "for it alone" in problem
 
 

@@ -57,7 +57,7 @@ def _body_problems(function: ast.Lambda | ast.FunctionDef) -> Iterator[tuple[str
     """What a function may not say, with the lines where it does."""
     body = [function.body] if isinstance(function, ast.Lambda) else function.body
     nodes = [node for part in body for node in ast.walk(part)]
-    local = {argument.arg for argument in (*function.args.posonlyargs, *function.args.args, *function.args.kwonlyargs)}
+    local = {node.arg for node in ast.walk(function.args) if isinstance(node, ast.arg)}
     local |= {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
     told: set[str] = set()
     for node in nodes:

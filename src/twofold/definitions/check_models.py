@@ -84,9 +84,6 @@ def _request_problems(model: Model) -> Problems:
 def _use_problems(model: Model, use: ViewUse) -> Problems:
     """The view's keys are request fields of a fitting type, and what was chosen exists."""
     what, view, place = describe(model), use.view, use.place
-    if not isinstance(view, View | Table):
-        yield Problem(f"{what} reads {shown(view)}; give a tw.View or a tw.Table", place)
-        return
     keys, request = key_types(view), request_types(model)
     for key in use.keys:
         if key not in keys:
@@ -124,10 +121,9 @@ def model_columns(model: Model) -> Iterator[Column]:
     for used in model.views:
         if isinstance(used, View | Table | ViewUse):
             use = as_use(used, model.place)
-            if isinstance(use.view, View | Table):
-                for name, kind in feature_types(use.view).items():
-                    if use.features is None or name in use.features:
-                        yield Column(f"{use.column_prefix}{name}", kind, describe(use.view), use.place)
+            for name, kind in feature_types(use.view).items():
+                if use.features is None or name in use.features:
+                    yield Column(f"{use.column_prefix}{name}", kind, describe(use.view), use.place)
     for name, function in model.derived.items():
         yield Column(name, UNKNOWN, "derived", place_of(function, model.place))
 

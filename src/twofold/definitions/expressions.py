@@ -148,10 +148,11 @@ def evaluate(expression: Expression, frame: pl.DataFrame) -> Evaluated:
     a literal exactly, but multiplies a longer one by the literal's reciprocal, and it remembers that a column was made of one value.
     So every column is laid out anew, in one chunk, and a single row twice over.
     """
-    return _evaluate(as_expression(expression).alias("value"), _laid_out(frame.select(root_columns(expression))), frame.height)
+    return _evaluate(as_expression(expression).alias("value"), laid_out(frame.select(root_columns(expression))), frame.height)
 
 
-def _laid_out(frame: pl.DataFrame) -> pl.DataFrame:
+def laid_out(frame: pl.DataFrame) -> pl.DataFrame:
+    """The frame as expressions are evaluated on it: every column in one chunk; a single row stands there twice."""
     import polars as pl
 
     columns = [column.rechunk() for column in frame.get_columns()]
@@ -170,7 +171,7 @@ def _evaluate(expression: pl.Expr, frame: pl.DataFrame, rows: int) -> Evaluated:
         if rows == 1:
             return Evaluated(pl.Series("value", [None], dtype=frame.clear().select(expression).dtypes[0]), 1)
         halves = [frame[: rows // 2], frame[rows // 2 :]]
-        found = [_evaluate(expression, _laid_out(half), half.height) for half in halves]
+        found = [_evaluate(expression, laid_out(half), half.height) for half in halves]
         return Evaluated(pl.concat([half.values for half in found], rechunk=True), sum(half.failed for half in found))
     is_constant = len(values) == 1 and not frame.width
     return Evaluated(values.new_from_index(0, rows) if is_constant else values[:rows], 0)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import linecache
 import sys
 import traceback
 from collections.abc import Iterator
@@ -32,7 +31,6 @@ def _load_file(path: Path) -> ModuleType:
         nearest = did_you_mean(path.name, (found.name for found in path.parent.glob("*.py"))) if path.parent.is_dir() else ""
         raise DefinitionError(f"there is no file {str(path)!r}.{nearest}")
     path = path.resolve()
-    linecache.checkcache(str(path))
     module = ModuleType(_module_name(path))
     module.__file__ = str(path)
     sys.modules[module.__name__] = module
