@@ -64,7 +64,7 @@ def _spread(words, at, t, tails, order, p, areas, touched):
     """Add each tile and raw event of the blob at words[at] to the window of latest tail that holds it; returns whether that is exact."""
     kinds, value_kinds, inputs, bases = programme.slots_of(p)
     in_kinds = programme.input_kinds_of(p)
-    is_exact = t > words[at + FOLDED_MAX] and t >= words[at + BASE] - SLACK_US
+    is_exact = t > words[at + FOLDED_MAX] and (p[programme.LEVELS] == 0 or t >= words[at + BASE] - SLACK_US)
     tiles, raw = words[at + TILES], words[at + RAW]
     at += HEADER
     for _ in range(tiles):

@@ -3,7 +3,7 @@
 Words of a blob: `[MAGIC, base, folded_max, greatest, tiles, raw, 0, 0]`, then the tiles in order of start, each
 `[start, level | size << 8, states...]`, then the raw events in order, each `[time, major, minor, valid bits, values...]`.
 `base` is the clock of its last compaction, `folded_max` the greatest event_time inside tiles, `greatest` that of all events.
-A read at t is exact iff t > folded_max and t >= base - SLACK_US, because raw events are filtered by their own time.
+A read at t is exact iff t > folded_max and, where there are levels, t >= base - SLACK_US: raw events are filtered by their own time.
 
     now - 30d - slack                now - 1h - slack          now - 10 s        now
     |   6 h tiles (for the 30 d window)  |  1 min tiles (for the 1 h window)  |  raw events  |
@@ -52,11 +52,12 @@ def grown(out, needed):
 
 @njit(cache=True)
 def fold(words, word_starts, events, event_starts, heap, now, keeps_raw, p, area):
-    """Fold events into the blobs of many keys at once; returns (words, word_starts) of the new blobs, empty where nothing remains.
+    """Fold events into the blobs of many keys at once; returns (words, word_starts) of the new blobs.
 
     `words[word_starts[k]:word_starts[k+1]]` is key k's old blob (empty: none), `events[:, event_starts[k]:event_starts[k+1]]` its
     events in order of (time, order). A wide value is an index into `heap`, where a count of bytes and the bytes stand. `now` is the
-    clock; `keeps_raw` False folds everything. `area` is one row of `programme.new_areas`.
+    clock; `keeps_raw` False folds everything, and a key of which nothing remains has an empty blob (in a delta its head remains, with
+    the clock below which it is not exact). `area` is one row of `programme.new_areas`.
     """
     keys = event_starts.size - 1
     out = np.empty(words.size + 64 * keys + 16 * events.shape[1] + 64, np.int64)
@@ -103,7 +104,7 @@ def _fold_key(words, events, heap, now, keeps_raw, p, area, pending, out, positi
     header = position
     out = grown(out, position + HEADER)
     out, position, written = _fold_tiles(words, tiles, pending, folding, heap, boundaries, p, area, out, position + HEADER)
-    if written == 0 and folding == total:
+    if written == 0 and folding == total and not keeps_raw:
         return out, header
     out, position = _write_raw(words, heap, pending, folding, total, programme.input_kinds_of(p), out, position)
     out[header], out[header + BASE], out[header + FOLDED_MAX], out[header + GREATEST] = MAGIC, base, folded_max, greatest

@@ -75,7 +75,9 @@ class Builder:
 
     def _build_view(self, view: CompiledView, frame: pl.DataFrame, pointer: layout.Pointer, history: int, base_us: int) -> Built:
         """Write the view's generation, flip to it and drop what it replaces."""
-        states = ViewFolder(view).fold(frame, nothing_stored, base_us, keeps_raw=False)
+        # Where every window ends at the build, later events would only make it `ahead`.
+        before_us = base_us if view.plan.as_of == "build" else None
+        states = ViewFolder(view).fold(frame, nothing_stored, base_us, keeps_raw=False, before_us=before_us)
         name = layout.generation_name(view.plan.name, view.plan.version, pointer.closed or 0)
         keys = self.store.write_generation(name, ((key, blob) for key, blob in states if blob))
         old = roll.flip(self.store, view.plan, name, history, base_us)

@@ -11,7 +11,7 @@ import polars as pl
 from twofold.algebra import tiles
 from twofold.algebra.programme import new_areas
 from twofold.plan.compile import CompiledView
-from twofold.plan.inputs import KeyedEvents, keyed, prepared
+from twofold.plan.inputs import TIME, KeyedEvents, keyed, prepared
 from twofold.plan.merge import programme_of
 
 MultiGet = Callable[[Sequence[bytes]], Sequence[bytes | None]]
@@ -30,12 +30,16 @@ class ViewFolder:
         self._programme = programme_of(view.plan)
         self._area = new_areas(self._programme, 1)[0]
 
-    def fold(self, frame: pl.DataFrame, stored: MultiGet, now_us: int, keeps_raw: bool) -> list[tuple[bytes, bytes]]:
+    def fold(
+        self, frame: pl.DataFrame, stored: MultiGet, now_us: int, keeps_raw: bool, before_us: int | None = None
+    ) -> list[tuple[bytes, bytes]]:
         """(key, new blob) of every key that an event of the frame touches, keys ascending; an empty blob where nothing remains.
 
-        `frame` is a frame of the source's events that count. Each key is looked up once in `stored`.
+        `frame` is a frame of the source's events that count; of these only such with event_time < `before_us` are folded. Each key is
+        looked up once in `stored`.
         """
-        events = keyed(self.view.plan, prepared(self.view, frame))
+        ready = prepared(self.view, frame)
+        events = keyed(self.view.plan, ready if before_us is None else ready.filter(pl.col(TIME) < before_us))
         return self._fold(events, stored(events.keys), now_us, keeps_raw) if events.keys else []
 
     def _fold(self, events: KeyedEvents, old: Sequence[bytes | None], now_us: int, keeps_raw: bool) -> list[tuple[bytes, bytes]]:

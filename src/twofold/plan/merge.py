@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from twofold.algebra import reading, tiles
 from twofold.algebra.programme import Slot, Words, assemble, new_areas
 from twofold.algebra.states import AHEAD, EMPTY, PRESENT, STALE, STATUSES
+from twofold.algebra.windows import SLACK_US
 from twofold.algebra.words import WIDE_TYPES, decode_value
-from twofold.instants import US_PER_SECOND
+from twofold.instants import BEGIN_US, US_PER_SECOND
 from twofold.plan.serving import ViewPlan
 
 Floats = NDArray[np.float64]
@@ -59,6 +60,11 @@ class Answer:
         return "empty"
 
 
+def exact_from(plan: ViewPlan, base_us: int) -> int:
+    """The first t that a generation of the clock `base_us` answers exactly; over all time that is every t above the key's events."""
+    return BEGIN_US if all(window.width_us is None for window in plan.windows) else base_us - SLACK_US
+
+
 class ViewReader:
     """Merges blobs of one view version; safe to use from several threads."""
 
@@ -82,10 +88,11 @@ class ViewReader:
                     greatest = mine
         return greatest
 
-    def read(self, blobs: Sequence[bytes | None], t_us: int, asked_us: int | None = None) -> Answer:
+    def read(self, blobs: Sequence[bytes | None], t_us: int, asked_us: int | None = None, exact_from_us: int = BEGIN_US) -> Answer:
         """The key's features at t from its blobs (generation, deltas), in any order.
 
-        `asked_us` is the instant that the age counts to, where that is not t: a window may end at its build.
+        `asked_us` is the instant that the age counts to, where that is not t: a window may end at its build. Below `exact_from_us`
+        (see `exact_from`) nothing is exact, also for a key without blobs: its events may have been too old to be kept.
         """
         parts = [blob for blob in blobs if blob]
         joined = b"".join(parts)
@@ -94,7 +101,7 @@ class ViewReader:
         for i, blob in enumerate(parts):
             starts[i + 1] = starts[i] + len(blob) // 8
         areas, out, floats, status = self._buffers()
-        is_exact = reading.read(words, starts, t_us, self._programme, areas, out, floats, status)
+        is_exact = reading.read(words, starts, t_us, self._programme, areas, out, floats, status) and t_us >= exact_from_us
         greatest = self.greatest(parts)
         age = None if greatest == tiles.NEVER else (t_us if asked_us is None else asked_us) - greatest
         is_stale = self.plan.max_age_us is not None and age is not None and age > self.plan.max_age_us

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from twofold.errors import DataError, LogMismatch, NotBuilt, StoreUnavailable, UnknownName, did_you_mean
-from twofold.instants import Clock
+from twofold.instants import BEGIN_US, Clock
 from twofold.log.base import Position
 from twofold.plan import layout
 from twofold.plan.merge import Answer
@@ -257,10 +257,13 @@ def _by_key(
 
 
 def _merged(view: ViewAccess, origin: Origin, blobs: Sequence[bytes | None], t_us: int) -> Answer:
-    """A key's answer at t. A view whose window ends at its build is merged there; its age is counted to t all the same."""
+    """A key's answer at t. A view whose window ends at its build is merged there; its age is counted to t all the same.
+
+    A key with a null part has no blobs at all, not even absent ones: it is empty at every t.
+    """
     if view.ends_at_build:
         return view.reader.read(blobs, origin.pointer.base_us, t_us)
-    return view.reader.read(blobs, t_us)
+    return view.reader.read(blobs, t_us, exact_from_us=origin.exact_from_us if blobs else BEGIN_US)
 
 
 def _vector(

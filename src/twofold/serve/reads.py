@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from twofold.instants import BEGIN_US
 from twofold.keys import encode_key
 from twofold.log.base import Position
 from twofold.plan import layout
 from twofold.plan.layout import Pointer
-from twofold.plan.merge import Answer, ViewReader
+from twofold.plan.merge import Answer, ViewReader, exact_from
 from twofold.plan.serving import ModelPlan, ServingPlan, UsePlan, ViewPlan
 from twofold.serve.requests import KeyCheck, Request, key_part
 
@@ -18,13 +19,14 @@ Place = tuple[str, int]
 
 
 class Origin:
-    """Where a view is read from now: its pointer, and what the entries of its deltas begin with."""
+    """Where a view is read from now: its pointer, what the entries of its deltas begin with, below which t nothing is exact."""
 
     def __init__(self, plan: ViewPlan, pointer: Pointer, partitions: int) -> None:
         self.pointer = pointer
         self.generation = None if plan.mode == "stream" else pointer.generation
         deltas = () if plan.mode == "batch" else tuple(delta for delta in (pointer.open, pointer.closed) if delta is not None)
         self.prefixes = tuple(layout.delta_key(plan.version, delta, p, b"") for delta in deltas for p in range(partitions))
+        self.exact_from_us = BEGIN_US if self.generation is None else exact_from(plan, pointer.base_us)
 
 
 class ViewAccess:
