@@ -13,6 +13,7 @@ from twofold.log.base import EventLog
 from twofold.plan import layout
 from twofold.plan.compile import CompiledProject, CompiledView
 from twofold.plan.folding import ViewFolder, nothing_stored
+from twofold.plan.merge import oldest_reached
 from twofold.store.base import Store
 from twofold.tables.base import Tables
 
@@ -75,6 +76,7 @@ class Builder:
 
     def _build_view(self, view: CompiledView, frame: pl.DataFrame, pointer: layout.Pointer, history: int, base_us: int) -> Built:
         """Write the view's generation, flip to it and drop what it replaces."""
+        events = frame.height
         # Where every window ends at the build, later events would only make it `ahead`.
         before_us = base_us if view.plan.as_of == "build" else None
         states = ViewFolder(view).fold(frame, nothing_stored, base_us, keeps_raw=False, before_us=before_us)
@@ -82,7 +84,7 @@ class Builder:
         keys = self.store.write_generation(name, ((key, blob) for key, blob in states if blob))
         old = roll.flip(self.store, view.plan, name, history, base_us)
         roll.drop_old(self.store, view.plan, old)
-        return Built(view.plan.name, name, keys, frame.height, pointer.closed_cut, history)
+        return Built(view.plan.name, name, keys, events, pointer.closed_cut, history)
 
     def _clean_up(self) -> None:
         """Drop what killed builds left: generations that no pointer names, closed deltas that a flip has replaced."""

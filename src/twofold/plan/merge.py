@@ -16,6 +16,7 @@ from twofold.algebra import reading, tiles
 from twofold.algebra.programme import Slot, Words, assemble, new_areas
 from twofold.algebra.states import AHEAD, EMPTY, PRESENT, STALE, STATUSES
 from twofold.algebra.windows import SLACK_US
+from twofold.algebra.windows import Levels
 from twofold.algebra.words import WIDE_TYPES, decode_value
 from twofold.instants import BEGIN_US, US_PER_SECOND
 from twofold.plan.serving import ViewPlan
@@ -32,6 +33,12 @@ def programme_of(plan: ViewPlan) -> Words:
         [(window.width_us, window.hop_us) for window in plan.windows],
         [(feature.slot, feature.window, feature.aggregate) for feature in plan.features],
     )
+
+
+def oldest_reached(plan: ViewPlan, base_us: int) -> int | None:
+    """The oldest event_time that any window of the view reaches from a state compacted at `base_us`; None: all of them."""
+    levels = Levels.of([(window.width_us, window.hop_us) for window in plan.windows])
+    return None if levels.keeps_all or not levels.hops_us else min(levels.boundaries(base_us))
 
 
 def single_slot_programme(state: str, input_type: str) -> Words:

@@ -59,7 +59,9 @@ class Store(Protocol):
         ...
 
     def transaction(self) -> AbstractContextManager[Transaction]:
-        """The write transaction: committed and durable when the block ends, undone when it raises.
+        """The write transaction: committed when the block ends, undone when it raises. A killed process loses nothing that was committed.
+
+        A power failure may undo the last commits, each as a whole and in order: the log has their events, and the offset goes back too.
 
         Writers take turns, also across processes. Raises StoreUnavailable where another writer holds it for more than the timeout
         (its text names the holder's process), or the disk is full.
