@@ -97,7 +97,9 @@ def _use_problems(model: Model, use: ViewUse) -> Problems:
             )
             yield Problem(f"{text}{hint} Add it to request=, or name another field with .on({key}=...)", place)
         elif not _fits(request[field], kind, is_key=True):
-            yield Problem(f"{what}: the key {key!r} of {describe(view)} is a {kind}, the request's {field!r} a {request[field]}", place)
+            yield Problem(
+                f"{what}: the key {key!r} of {describe(view)} has the type {kind}, the request's {field!r} has {request[field]}", place
+            )
     features = feature_types(view)
     for name in use.features or ():
         if name not in features:
@@ -184,7 +186,7 @@ def _row_field_problems(model: Model, request: Mapping[str, str]) -> Problems:
         if field not in columns:
             yield Problem(f"rows of {what}: the request field {field!r}: {unknown(source, 'column', field, columns)}", model.rows.place)
         elif not _fits(kind, columns[field]):
-            text = f"rows of {what}: the request field {field!r} is a {kind}, the column of {source} a {columns[field]}"
+            text = f"rows of {what}: the request field {field!r} has the type {kind}, the column of {source} has {columns[field]}"
             yield Problem(text, model.rows.place)
 
 

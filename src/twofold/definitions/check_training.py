@@ -76,7 +76,7 @@ def _tie_problems(label: Label, columns: Columns, rows: Any, what: str) -> Probl
     for key in label.keys:
         mine, theirs = columns.get(key, UNKNOWN), of_rows.get(key, UNKNOWN)
         if UNKNOWN not in (mine, theirs) and mine != theirs and not {mine, theirs} <= texts:
-            text = f"on of {what}: {key!r} is a {mine} in {describe(label.source)} and a {theirs} in {describe(rows.source)}"
+            text = f"on of {what}: {key!r} has the type {mine} in {describe(label.source)} and {theirs} in {describe(rows.source)}"
             yield Problem(text, label.place)
 
 
@@ -88,4 +88,4 @@ def _value_problems(label: Label, columns: Columns, what: str) -> Problems:
     yield from checked.problems
     fitting = {"bool": bool, "int": int, "float": int | float, "str": str}
     if checked.type in fitting and label.missing is not None and not isinstance(label.missing, fitting[checked.type]):
-        yield Problem(f"{what}: missing={label.missing!r} does not fit its value, which is a {checked.type}", label.place)
+        yield Problem(f"{what}: missing={label.missing!r} does not fit its value, whose type is {checked.type}", label.place)

@@ -150,6 +150,6 @@ def check_expression(
         except DefinitionError as error:
             texts.append(str(error))
         if kind != UNKNOWN and wants is not None and kind not in wants:
-            texts.append(f"it is a {kind}, and must be a {' or '.join(sorted(wants))}")
+            texts.append(f"its type is {kind}; it must be {' or '.join(sorted(wants))}")
             kind = UNKNOWN
     return Checked(kind, tuple(Problem(f"{what}: {text}", place) for text in texts))
