@@ -51,11 +51,7 @@ LIBRARIES = {
     "polars": (
         "definitions/*.py",
         "log/records.py",
-        "plan/compile.py",
-        "plan/counting.py",
-        "plan/folding.py",
-        "plan/inputs.py",
-        "plan/reference.py",
+        "plan/*.py",
         "tables/*.py",
         "batch/*.py",
         "stream/*.py",
