@@ -49,8 +49,8 @@ format: setup ## format all files and mend what the linter can mend
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
 
-bench: setup ## run every bench/bench_*.py
-	@for file in bench/bench_*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+bench: setup ## run every benchmark of bench/
+	@for file in $$(grep -l '^if __name__' bench/*.py); do echo "== $$file"; $(BIN)/python $$file || exit 1; done
 
 docs: setup ## links, examples, glossary and public names of the documentation
 	$(PYTEST) tests/docs $(PYTEST_ARGS)
