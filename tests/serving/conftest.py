@@ -14,6 +14,7 @@ import pytest
 
 import twofold as tw
 from twofold.batch.generation import Builder
+from twofold.batch.roll import roll
 from twofold.bell import Bell
 from twofold.clocks import ManualClock
 from twofold.instants import to_us
@@ -134,6 +135,11 @@ class Shop:
     def build(self, *views: str, at: str = NOON) -> None:
         self.worker.catch_up()
         Builder(self.project, self.log, self.store, self.tables).build(to_us(at), views or None)
+
+    def roll(self, view: str) -> None:
+        """Begin a build of a view and leave it there: its delta is closed, and another one open."""
+        plan = self.plan.views[view]
+        roll(self.store, plan, self.tables.history_version(plan.source))
 
     def reader(self, store: Store | None = None) -> FeatureReader:
         return FeatureReader(self.plan, store or self.store, self.log.uuid, self.log.partitions, self.clock)

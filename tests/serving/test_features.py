@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 
 from twofold.algebra.base import OVERFLOW
-from twofold.batch import roll
 from twofold.batch.events import present_events
 from twofold.errors import DataError, LogMismatch, NotBuilt, SchemaMismatch, StoreUnavailable, UnknownName
 from twofold.instants import to_datetime, to_us
@@ -21,6 +20,7 @@ from twofold.plan import layout
 from twofold.plan.inputs import MAJOR, MINOR, STAMP, TIME, prepared
 from twofold.plan.reference import Event, features_at
 from twofold.serve.generations import OpenGenerations
+from twofold.serve.reads import Origin
 from twofold.store.base import Generation, Snapshot, Store
 from twofold.store.memory import MemoryStore
 
@@ -87,6 +87,13 @@ def test_generation_and_deltas_are_merged(lively: Any) -> None:
 def test_a_stream_view_has_no_history_and_a_batch_view_no_delta(lively: Any) -> None:
     assert by_name(lively, "item", ("north", 1)) == {"sold_1d": 2}
     assert by_name(lively, "nightly", "north") == {"total_all": 50.0}
+
+
+def test_each_mode_reads_no_more_than_it_needs(lively: Any) -> None:
+    pointer = layout.Pointer("g", 1, (1, 1), NOON, open=3, began=(1, 1), closed=2, closed_cut=(1, 1))
+    origins = {view: Origin(lively.plan.views[view], pointer, 2) for view in ("shop", "item", "nightly")}
+    assert [len(origin.prefixes) for origin in origins.values()] == [4, 4, 0]
+    assert [origin.generation for origin in origins.values()] == ["g", None, "g"]
 
 
 def test_a_window_that_ends_at_the_build_stays_there_and_its_age_grows(lively: Any) -> None:
@@ -226,7 +233,7 @@ def test_a_vector_says_what_it_was_read_from(lively: Any, helpers: Any) -> None:
 
 def test_between_roll_over_and_flip_nothing_is_lost_or_twice(lively: Any, helpers: Any) -> None:
     before = by_name(lively, "shop", "north")
-    roll.roll(lively.store, lively.plan.views["shop"])
+    lively.roll("shop")
     assert by_name(lively, "shop", "north") == before
     lively.append("sales", helpers.sale(at="11:58:00"))
     lively.worker.catch_up()
@@ -379,7 +386,7 @@ def test_every_view_answers_as_the_reference(make_shop: Any, helpers: Any, pytes
             shop.load("sales", *(_random_sale(rng, helpers) for _ in range(40)))
             shop.build()
         if number == 1:
-            roll.roll(shop.store, shop.plan.views["shop"])
+            shop.roll("shop")
     reader = shop.reader()
     for view in ("shop", "item"):
         events = _events(shop, view)
