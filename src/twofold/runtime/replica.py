@@ -50,7 +50,7 @@ class Replica:
 
     def _load(self) -> ModelServer:
         home = self._home
-        self._moves = home.registry.move_count()
+        moves = home.registry.move_count()
         artifact = home.registry.alias(PLAN_ALIAS)
         if artifact is None:
             raise NotBuilt(
@@ -59,7 +59,9 @@ class Replica:
         plan = decode_plan(home.registry.get_artifact(artifact))
         reader = FeatureReader(plan, home.store, home.log.uuid, home.log.partitions, home.clock)
         reader.warm()
-        return ModelServer(plan, reader, self._predictor, self._served_log.record, home.bell, self._cache)
+        server = ModelServer(plan, reader, self._predictor, self._served_log.record, home.bell, self._cache)
+        self._moves = moves  # only now: a load that fails is tried again
+        return server
 
     def _predictor(self, plan: PredictorPlan) -> Predictor:
         return load_predictor(plan.format, self._home.registry.artifact_path(plan.artifact), plan.columns)
