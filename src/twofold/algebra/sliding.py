@@ -14,12 +14,12 @@ from twofold.algebra.states import COUNT, LAST, MIN, MOMENTS1, MOMENTS2
 from twofold.instants import BEGIN_US
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def slide(
-    event_starts, times, seen, values, valid, row_starts, row_t, row_head, row_horizon, kind, value_kind, op, width, hop, area, out,
+    event_starts, times, seen, values, valid, row_starts, row_t, row_head, row_horizon, kind, value_kind, ops, width, hop, area, out,
     out_floats, out_status,
 ):  # fmt: skip
-    """Write one feature for every row.
+    """Write the results `ops` of one state over one window for every row; `out`, `out_floats` and `out_status` are [ops, rows].
 
     Events of group g are `times[event_starts[g]:event_starts[g+1]]` in order of (time, order), its rows likewise in order of t. The
     window of a row is `[floor(row_t - width, hop), row_head)` (width -1: all before row_head). An event is visible iff
@@ -34,13 +34,13 @@ def slide(
         if row_starts[g] < row_starts[g + 1]:
             _slide_group(
                 event_starts[g], event_starts[g + 1], times, seen, values, valid, row_starts[g], row_starts[g + 1], row_t, row_head,
-                row_horizon, kind, value_kind, op, width, hop, area, out, out_floats, out_status, queue, seen_queue,
+                row_horizon, kind, value_kind, ops, width, hop, area, out, out_floats, out_status, queue, seen_queue,
             )  # fmt: skip
 
 
 @njit(cache=True)
 def _slide_group(
-    first, last, times, seen, values, valid, first_row, last_row, row_t, row_head, row_horizon, kind, value_kind, op, width, hop, area,
+    first, last, times, seen, values, valid, first_row, last_row, row_t, row_head, row_horizon, kind, value_kind, ops, width, hop, area,
     out, out_floats, out_status, queue, seen_queue,
 ):  # fmt: skip
     """Slide one group's window over its rows."""
@@ -88,7 +88,8 @@ def _slide_group(
             current = area[1]
             if queue_from < queue_to:
                 states.add(current, 0, kind, value_kind, 0, 0, 0, values[queue[queue_from]], 1)
-        out_status[row] = states.result(current, 0, kind, value_kind, op, out, out_floats, row)
+        for i in range(ops.size):
+            out_status[i, row] = states.result(current, 0, kind, value_kind, ops[i], out[i], out_floats[i], row)
         states.clear(area[1], 0, kind)
     states.clear(area[0], 0, kind)
 
@@ -97,3 +98,37 @@ def _slide_group(
 def _is_beaten(old, new, kind):
     """Whether an older value can never be the extreme again once `new` has come."""
     return new <= old if kind == MIN else new >= old
+
+
+@njit(cache=True)
+def is_ordered(first, second, third):
+    """Whether rows lie in order of three columns."""
+    for i in range(1, first.size):
+        if first[i] != first[i - 1]:
+            if first[i] < first[i - 1]:
+                return False
+        elif second[i] != second[i - 1]:
+            if second[i] < second[i - 1]:
+                return False
+        elif third[i] < third[i - 1]:
+            return False
+    return True
+
+
+@njit(cache=True)
+def group_order(groups, count):
+    """(numbers of the rows by group, each group in the rows' order; starts of the groups) by counting; rows of group -1 are left out."""
+    starts = np.zeros(count + 1, np.int64)
+    for group in groups:
+        if group >= 0:
+            starts[group + 1] += 1
+    for group in range(count):
+        starts[group + 1] += starts[group]
+    order = np.empty(starts[count], np.int64)
+    place = starts[:-1].copy()
+    for row in range(groups.size):
+        group = groups[row]
+        if group >= 0:
+            order[place[group]] = row
+            place[group] += 1
+    return order, starts

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -175,7 +175,7 @@ def _compile_events_view(view: View) -> CompiledView:
                 expressions.append(expression)
                 texts.append(_label(feature))
         compiled = aggregate(feature.aggregate, kind)
-        state = orders.get(text, compiled.state) if compiled.state.startswith("moments") else compiled.state
+        state = orders.get(text, compiled.state) if compiled.state.startswith(("moments", "count")) else compiled.state
         slot = slots.index(SlotPlan(state, index))
         for full_name, window in feature_names(name, feature).items():
             plan = _window(window, feature.hop)
@@ -184,7 +184,7 @@ def _compile_events_view(view: View) -> CompiledView:
     return CompiledView(
         ViewPlan(
             name=view.name,
-            version=version_of({"name": view.name, "features": [[f.name, f.version] for f in features]}),
+            version=_view_version(view.name, features, slots.items),
             source=source.name,
             by=by,
             mode=view.mode,
@@ -202,8 +202,18 @@ def _compile_events_view(view: View) -> CompiledView:
     )
 
 
+BLOB_FORMAT = 2
+"""Changes with the words of blobs: states of another format are another view version, built beside the old."""
+
+
+def _view_version(name: str, features: Sequence[FeaturePlan], slots: Sequence[SlotPlan]) -> str:
+    """A view version names what is stored: its features and how their states lie. A feature's own version names only its meaning."""
+    stored = [[slot.state, slot.input] for slot in slots]
+    return version_of({"name": name, "features": [[f.name, f.version] for f in features], "slots": stored, "format": BLOB_FORMAT})
+
+
 def _moment_orders(view: View) -> dict[str, str]:
-    """For each input the highest kind of moments that a feature needs: sum, mean and std of one input share a state."""
+    """For each input the highest kind of moments that a feature needs: count, sum, mean and std of one input share a state."""
     kinds = {name: cls.state for name, cls in registered().items() if cls.state.startswith("moments")}
     orders: dict[str, str] = {}
     for feature in view.features.values():

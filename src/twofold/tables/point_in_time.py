@@ -6,6 +6,9 @@ given, `seen < horizon`.
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,9 +18,11 @@ from numpy.typing import NDArray
 from twofold.algebra import sliding, states
 from twofold.algebra.programme import new_areas, value_kind
 from twofold.algebra.states import EMPTY, PRESENT, STATUSES
-from twofold.plan.inputs import MAJOR, MINOR, POLARS_TYPES, TIME, words_of
+from twofold.algebra.words import WIDE_TYPES
+from twofold.plan.inputs import POLARS_TYPES, TIME, words_of
 from twofold.plan.merge import single_slot_programme
-from twofold.plan.serving import FeaturePlan, ViewPlan
+from twofold.plan.serving import FeaturePlan, SlotPlan, ViewPlan
+from twofold.tables.grouping import grouped_events, grouped_rows, groups_of
 
 Words = NDArray[np.int64]
 
@@ -45,35 +50,33 @@ def point_in_time(
     """
     visibility = visibility or Visibility()
     keys = [f"k{i}" for i in range(len(plan.by))]
-    order, row_group, groups = _groups(spine, at, keys)
-    events = _grouped_events(ready, groups, keys)
-    starts = np.arange(groups.height + 1)
+    groups, row_groups = groups_of(spine, keys)
+    rows, events = grouped_rows(row_groups, at, groups.height), grouped_events(ready, groups, keys)
     arrays = _Arrays(
-        event_starts=np.searchsorted(events["__group"].to_numpy(), starts),
-        times=events[TIME].to_numpy(),
-        seen=events[visibility.seen].to_numpy() if visibility.seen else np.empty(0, np.int64),
-        row_starts=np.searchsorted(row_group, starts),
-        t=at[order],
-        head=at[order] if visibility.head is None else np.minimum(at, visibility.head)[order],
-        horizon=at[order] if visibility.horizon is None else visibility.horizon[order],
+        event_starts=events.starts,
+        times=ready[TIME].to_numpy()[events.order],
+        seen=ready[visibility.seen].to_numpy()[events.order] if visibility.seen else np.empty(0, np.int64),
+        row_starts=rows.starts,
+        t=at[rows.order],
+        head=at[rows.order] if visibility.head is None else np.minimum(at, visibility.head)[rows.order],
+        horizon=at[rows.order] if visibility.horizon is None else visibility.horizon[rows.order],
     )
+    inputs = {slot.input: _input(plan, slot, ready, events.order) for slot in plan.slots}
     columns: dict[str, pl.Series] = {}
-    computed: dict[tuple[str, int, int], tuple[Words, Words]] = {}
-    back = np.argsort(order, kind="stable")
-    for feature in plan.features:
-        key = (feature.aggregate, feature.slot, feature.window)
-        if key not in computed:
-            words, codes = _slide(plan, feature, events, arrays)
-            computed[key] = words[back], codes[back]
-        columns[feature.name] = _column(plan, feature, *computed[key], events)
-        if status:
-            columns[f"{feature.name}__status"] = pl.Series([STATUSES[code] for code in computed[key][1]], dtype=pl.String)
-    return pl.DataFrame(columns) if columns else pl.DataFrame(height=spine.height)
+    for features, words, codes in _slide_all(plan, inputs, arrays):
+        for i, feature in enumerate(features):
+            by_row, status_by_row = np.empty_like(words[i]), np.empty_like(codes[i])
+            by_row[rows.order], status_by_row[rows.order] = words[i], codes[i]
+            columns[feature.name] = _column(plan, feature, by_row, status_by_row, ready, events.order)
+            if status:
+                columns[f"{feature.name}__status"] = pl.Series(np.array(STATUSES)[status_by_row], dtype=pl.String)
+    names = [name for feature in plan.features for name in (feature.name, f"{feature.name}__status") if name in columns]
+    return pl.DataFrame({name: columns[name] for name in names}) if columns else pl.DataFrame(height=spine.height)
 
 
 @dataclass(frozen=True)
 class _Arrays:
-    """What `sliding.slide` reads for every feature alike."""
+    """What `sliding.slide` reads for every state alike."""
 
     event_starts: Words
     times: Words
@@ -84,55 +87,69 @@ class _Arrays:
     horizon: Words
 
 
-def _groups(spine: pl.DataFrame, at: Words, keys: list[str]) -> tuple[Words, Words, pl.DataFrame]:
-    """(rows in order of (group, at), group of each of these, the groups' keys with their number). Rows of null keys share a group."""
-    if not keys:
-        order = np.argsort(at, kind="stable")
-        return order, np.zeros(at.size, np.int64), pl.DataFrame({"__group": pl.Series([0], dtype=pl.Int64)})
-    groups = spine.select(keys).unique().with_row_index("__group").with_columns(pl.col("__group").cast(pl.Int64))
-    numbered = spine.select(keys).join(groups, on=keys, how="left", nulls_equal=True, maintain_order="left")["__group"].to_numpy()
-    order = np.lexsort((at, numbered))
-    return order, numbered[order], groups
+@dataclass(frozen=True)
+class _Input:
+    """An input's words and whether each is not null, by group; its type name."""
+
+    values: Words
+    valid: NDArray[np.bool_]
+    kind: str
 
 
-def _grouped_events(ready: pl.DataFrame, groups: pl.DataFrame, keys: list[str]) -> pl.DataFrame:
-    """The events of the spine's keys, with their group, in order of (group, time, order)."""
-    grouped = ready.join(groups, on=keys, how="inner") if keys else ready.with_columns(__group=pl.lit(0, pl.Int64))
-    return grouped.sort("__group", TIME, MAJOR, MINOR)
-
-
-def _slide(plan: ViewPlan, feature: FeaturePlan, events: pl.DataFrame, arrays: _Arrays) -> tuple[Words, Words]:
-    """(words, status codes) of one feature, rows in the order of `arrays`."""
-    slot, window = plan.slots[feature.slot], plan.windows[feature.window]
-    rows = arrays.t.size
-    out, codes = np.zeros(rows, np.int64), np.zeros(rows, np.int64)
+def _input(plan: ViewPlan, slot: SlotPlan, ready: pl.DataFrame, order: Words) -> _Input:
     if slot.input < 0:
-        values, valid, kind = np.zeros(events.height, np.int64), np.ones(events.height, np.bool_), "event"
-    else:
-        kind = plan.inputs[slot.input].type
-        column = events[f"in{slot.input}"]
-        valid = column.is_not_null().to_numpy()
-        values = np.zeros(events.height, np.int64) if slot.state in ("last", "count") else words_of(column)
+        return _Input(np.zeros(order.size, np.int64), np.ones(order.size, np.bool_), "event")
+    kind, column = plan.inputs[slot.input].type, ready[f"in{slot.input}"]
+    valid = column.is_not_null().to_numpy()[order] if column.null_count() else np.ones(order.size, np.bool_)
+    return _Input(np.zeros(order.size, np.int64) if kind in WIDE_TYPES else words_of(column)[order], valid, kind)
+
+
+def _slide_all(plan: ViewPlan, inputs: Mapping[int, _Input], arrays: _Arrays) -> Iterator[tuple[list[FeaturePlan], Words, Words]]:
+    """(features of one state and window, their words, their status codes), [features, rows] by group; states side by side on all cores."""
+    places: dict[tuple[int, int], list[FeaturePlan]] = {}
+    for feature in plan.features:
+        places.setdefault((feature.slot, 0 if plan.row is not None else feature.window), []).append(feature)
+    if plan.row is not None:
+        # A table's columns are all read from the one row.
+        ((_, features),) = places.items()
+        words, codes = _slide(plan, features[:1], inputs[0], arrays)
+        yield features, np.repeat(words, len(features), 0), np.repeat(codes, len(features), 0)
+        return
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        tasks = [pool.submit(_slide, plan, found, inputs[plan.slots[slot].input], arrays) for (slot, _), found in places.items()]
+        for found, task in zip(places.values(), tasks, strict=True):
+            yield (found, *task.result())
+
+
+def _slide(plan: ViewPlan, features: Sequence[FeaturePlan], source: _Input, arrays: _Arrays) -> tuple[Words, Words]:
+    """(words, status codes), [features, rows], of features that share a state and a window."""
+    slot, window = plan.slots[features[0].slot], plan.windows[features[0].window]
+    shape = (len(features), arrays.t.size)
+    out, codes = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
     sliding.slide(
-        arrays.event_starts, arrays.times, arrays.seen, values, valid, arrays.row_starts, arrays.t, arrays.head, arrays.horizon,
-        states.KINDS[slot.state], value_kind(kind), states.OPS[feature.aggregate], -1 if window.width_us is None else window.width_us,
-        window.hop_us, new_areas(single_slot_programme(slot.state, kind), 2), out, out.view(np.float64), codes,
+        arrays.event_starts, arrays.times, arrays.seen, source.values, source.valid, arrays.row_starts, arrays.t, arrays.head,
+        arrays.horizon, states.KINDS[slot.state], value_kind(source.kind),
+        np.array([states.OPS[feature.aggregate] for feature in features], np.int64),
+        -1 if window.width_us is None else window.width_us, window.hop_us, new_areas(single_slot_programme(slot.state, source.kind), 2),
+        out, out.view(np.float64), codes,
     )  # fmt: skip
     return out, codes
 
 
-def _column(plan: ViewPlan, feature: FeaturePlan, words: Words, codes: Words, events: pl.DataFrame) -> pl.Series:
+def _column(plan: ViewPlan, feature: FeaturePlan, words: Words, codes: Words, ready: pl.DataFrame, order: Words) -> pl.Series:
     """Words and status codes as a column of the feature's type, null where the semantics say null."""
     dtype = POLARS_TYPES[feature.type]
     is_value = codes == PRESENT
     if feature.aggregate in ("count", "sum"):
         is_value |= codes == EMPTY
     if plan.slots[feature.slot].state == "last":
-        source = events[f"in{plan.slots[feature.slot].input}"]
+        source = ready[f"in{plan.slots[feature.slot].input}"]
         if plan.row is not None:
             source = source.struct.field(feature.name)
-        index = pl.Series(np.where(is_value, words, 0)).set(pl.Series(~is_value), None)
+        index = pl.Series(order[np.where(is_value, words, 0)] if order.size else words).set(pl.Series(~is_value), None)
         return source.gather(index).cast(dtype).alias(feature.name)
     values = words.view(np.float64) if feature.type == "float" else words
-    series = pl.Series(feature.name, values).set(pl.Series(~is_value), None)
+    series = pl.Series(feature.name, values)
+    if not is_value.all():
+        series = series.set(pl.Series(~is_value), None)
     return series.cast(pl.Int64).cast(dtype) if feature.type == "datetime" else series.cast(dtype)
