@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
@@ -240,9 +240,9 @@ class Story:
 
 
 @pytest.fixture
-def rng(request: pytest.FixtureRequest) -> Iterator[random.Random]:
+def rng(request: pytest.FixtureRequest) -> random.Random:
     """Random numbers from the run's seed and the test's own name."""
-    yield random.Random(f"{request.config.option.hypothesis_seed} {request.node.name}")
+    return random.Random(f"{request.config.option.hypothesis_seed} {request.node.name}")
 
 
 @pytest.mark.parametrize("partitions", [1, 3])

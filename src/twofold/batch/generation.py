@@ -42,49 +42,46 @@ class Builder:
     tables: Tables
 
     def build(self, base_us: int, views: Iterable[str] | None = None, progress: Progress = lambda text: None) -> list[Built]:
-        """Build every view (of those named) whose history or log has moved on since its generation, compacted at the clock `base_us`.
+        """Build every view (of those named) that has something new (see `roll.has_moved_on`), compacted at the clock `base_us`.
 
         All views of a source are rolled first, so they share one cut and one reading of the events. A failed or killed build leaves
         the old generation and the closed delta serving; the next one goes on at the same cut.
         """
         self._clean_up()
         chosen = [self.project.view(name) for name in (self.project.views if views is None else views)]
-        due = [view for view in chosen if view.plan.mode != "stream" and self._is_due(view)]
+        due = [view for view in chosen if view.plan.mode != "stream" and self._is_due(view, base_us)]
         for view in due:
-            roll.roll(self.store, view.plan)
+            roll.roll(self.store, view.plan, self.tables.history_version(view.plan.source))
         built: list[Built] = []
         frames: dict[tuple[str, int, tuple[int, ...]], pl.DataFrame] = {}
         for view in due:
             with self.store.snapshot() as snapshot:
                 pointer = roll.pointer_of(snapshot, view.plan)
-            history = self.tables.history_version(view.plan.source)
-            place = (view.plan.source, history, pointer.closed_cut)
+            place = (view.plan.source, pointer.closed_history, pointer.closed_cut)
             if place not in frames:
                 progress(f"reading {view.plan.source}")
                 frames[place] = archived_events(self.project.source(view.plan.source), self.log, self.tables, *place[1:])
             progress(f"building {view.plan.name}")
-            built.append(self._build_view(view, frames[place], pointer, history, base_us))
+            built.append(self._build_view(view, frames[place], pointer, base_us))
         return built
 
-    def _is_due(self, view: CompiledView) -> bool:
-        plan = view.plan
+    def _is_due(self, view: CompiledView, base_us: int) -> bool:
         with self.store.snapshot() as snapshot:
-            pointer = roll.pointer_of(snapshot, plan)
-            applied = tuple(layout.decode_int(snapshot.get(layout.offset_key(plan.source, p))) for p in range(len(pointer.cut)))
-        is_built = pointer.generation is not None and pointer.closed is None
-        return not is_built or pointer.cut != applied or pointer.history != self.tables.history_version(plan.source)
+            return roll.has_moved_on(snapshot, view.plan, self.tables.history_version(view.plan.source), base_us)
 
-    def _build_view(self, view: CompiledView, frame: pl.DataFrame, pointer: layout.Pointer, history: int, base_us: int) -> Built:
+    def _build_view(self, view: CompiledView, frame: pl.DataFrame, pointer: layout.Pointer, base_us: int) -> Built:
         """Write the view's generation, flip to it and drop what it replaces."""
-        events = frame.height
+        events, oldest = frame.height, oldest_reached(view.plan, base_us)
+        if oldest is not None and not view.steps:  # a step could give the time column another value
+            frame = frame.filter(pl.col(view.time or "").to_physical() >= oldest)
         # Where every window ends at the build, later events would only make it `ahead`.
         before_us = base_us if view.plan.as_of == "build" else None
         states = ViewFolder(view).fold(frame, nothing_stored, base_us, keeps_raw=False, before_us=before_us)
         name = layout.generation_name(view.plan.name, view.plan.version, pointer.closed or 0)
         keys = self.store.write_generation(name, ((key, blob) for key, blob in states if blob))
-        old = roll.flip(self.store, view.plan, name, history, base_us)
+        old = roll.flip(self.store, view.plan, name, base_us)
         roll.drop_old(self.store, view.plan, old)
-        return Built(view.plan.name, name, keys, events, pointer.closed_cut, history)
+        return Built(view.plan.name, name, keys, events, pointer.closed_cut, pointer.closed_history)
 
     def _clean_up(self) -> None:
         """Drop what killed builds left: generations that no pointer names, closed deltas that a flip has replaced."""

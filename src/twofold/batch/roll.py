@@ -9,6 +9,7 @@ from __future__ import annotations
 from twofold.errors import NotBuilt
 from twofold.plan import layout
 from twofold.plan.layout import Pointer
+from twofold.plan.schedule import previous_fire
 from twofold.plan.serving import ViewPlan
 from twofold.store.base import Snapshot, Store
 
@@ -26,26 +27,42 @@ def pointer_of(snapshot: Snapshot, view: ViewPlan) -> Pointer:
     return layout.decode_pointer(raw)
 
 
-def roll(store: Store, view: ViewPlan) -> Pointer:
-    """End the open delta at the applied offsets and begin the next; a view whose last build failed keeps its closed delta and cut."""
+def has_moved_on(snapshot: Snapshot, view: ViewPlan, history: int, now_us: int) -> bool:
+    """Whether a build has something to do for a view.
+
+    It was never built, a build failed, its log or loaded history has moved on, or its own schedule has fired, which moves the end of
+    windows that end at the build.
+    """
+    pointer = pointer_of(snapshot, view)
+    if pointer.generation is None or pointer.closed is not None or pointer.history != history:
+        return True
+    applied = (layout.decode_int(snapshot.get(layout.offset_key(view.source, p))) for p in range(len(pointer.cut)))
+    return pointer.cut != tuple(applied) or (view.refresh is not None and pointer.base_us < previous_fire(view.refresh, now_us))
+
+
+def roll(store: Store, view: ViewPlan, history: int) -> Pointer:
+    """End the open delta at the applied offsets and begin the next, for a generation on loaded history up to a version.
+
+    The caller asked for that version before: what is loaded later could hold ids that the next delta has counted. A view whose last
+    build failed keeps its closed delta, its cut and its history version.
+    """
     with store.transaction() as txn:
         pointer = pointer_of(txn, view)
         if pointer.closed is None:
-            applied = (layout.decode_int(txn.get(layout.offset_key(view.source, p))) for p in range(len(pointer.cut)))
-            cut = tuple(applied)
+            cut = tuple(layout.decode_int(txn.get(layout.offset_key(view.source, p))) for p in range(len(pointer.cut)))
             pointer = Pointer(
                 pointer.generation, pointer.history, pointer.cut, pointer.base_us,
-                open=pointer.open + 1, began=cut, closed=pointer.open, closed_cut=cut,
+                open=pointer.open + 1, began=cut, closed=pointer.open, closed_cut=cut, closed_history=history,
             )  # fmt: skip
             txn.put(layout.pointer_key(view.version), layout.encode_pointer(pointer))
     return pointer
 
 
-def flip(store: Store, view: ViewPlan, generation: str, history: int, base_us: int) -> Pointer:
+def flip(store: Store, view: ViewPlan, generation: str, base_us: int) -> Pointer:
     """Serve the generation in place of the old one and the closed delta; returns the old pointer."""
     with store.transaction() as txn:
         old = pointer_of(txn, view)
-        new = Pointer(generation, history, old.closed_cut, base_us, open=old.open, began=old.began)
+        new = Pointer(generation, old.closed_history, old.closed_cut, base_us, open=old.open, began=old.began)
         txn.put(layout.pointer_key(view.version), layout.encode_pointer(new))
         txn.put(layout.generation_key(generation), layout.encode_pointer(new))
     return old

@@ -16,7 +16,8 @@ class Pointer(Frozen, frozen=True):
 
     `generation` is a name in the store (None: never built). It holds loaded history up to the version `history` and the log up to
     `cut` (offset after the last event, by partition), compacted at the clock `base_us`. Reads add the delta `open` and, while a
-    build runs, the delta `closed`, which ends at `closed_cut`. `began` are the offsets at which the open delta begins.
+    build runs, the delta `closed`, which ends at `closed_cut` and will be built on the history version `closed_history`. `began` are
+    the offsets at which the open delta begins.
     """
 
     generation: str | None
@@ -27,6 +28,7 @@ class Pointer(Frozen, frozen=True):
     began: tuple[int, ...]
     closed: int | None = None
     closed_cut: tuple[int, ...] = ()
+    closed_history: int = 0
 
 
 def encode_pointer(pointer: Pointer) -> bytes:

@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 from twofold.algebra import reading, tiles
 from twofold.algebra.programme import Slot, Words, assemble, new_areas
 from twofold.algebra.states import AHEAD, EMPTY, PRESENT, STALE, STATUSES
-from twofold.algebra.windows import SLACK_US
-from twofold.algebra.windows import Levels
+from twofold.algebra.windows import SLACK_US, Levels
 from twofold.algebra.words import WIDE_TYPES, decode_value
 from twofold.instants import BEGIN_US, US_PER_SECOND
 from twofold.plan.serving import ViewPlan

@@ -59,7 +59,6 @@ class Opened:
         null, extra columns are left out. The same content again changes nothing. Reads see it once a generation is built on it.
         """
         from twofold.plan.inputs import stamped
-        from twofold.stream.duplicates import remember_history
         from twofold.tables.frames import conform
 
         plan = self.compiled.source(source)
@@ -68,11 +67,29 @@ class Opened:
         frame.write_ipc(buffer)
         content = hashlib.sha256(buffer.getbuffer()).hexdigest()
         with self.home.lock("load", _BUILD_WAIT_S):
-            version = self.home.tables.load(source, stamped(plan, frame), content)
-            if plan.dedupe_us is not None:
-                with self.home.store.transaction() as txn:
-                    remember_history(txn, plan, stamped(plan, frame), self.home.clock.now_us())
-        return version
+            self._remember_ids(plan, frame)
+            return self.home.tables.load(source, stamped(plan, frame), content)
+
+    def _remember_ids(self, plan: SourcePlan, frame: pl.DataFrame) -> None:
+        """Let the speed layer know the ids of rows to be loaded.
+
+        Before they are: no build on the new version can then begin a delta that counts one of them again.
+        """
+        from twofold.plan.inputs import all_rows, as_history
+        from twofold.stream.duplicates import history_matters, least_pending, remember_history
+
+        if plan.dedupe_us is None:
+            return
+        tables = self.home.tables
+        latest = tables.history_version(plan.name)
+        loaded = as_history(plan, frame, latest + 1)
+        with self.home.store.snapshot() as snapshot:
+            since_us = least_pending(snapshot, self.home.log, plan.name, self.home.clock.now_us())
+            if not history_matters(snapshot, plan, loaded, since_us):
+                return
+        rows = all_rows(plan.columns, tables.history(plan.name, latest), loaded)
+        with self.home.store.transaction() as txn:
+            remember_history(txn, plan, rows, since_us)
 
     def append(self, source: str, rows: Any) -> Position:
         """Append events to the log, all or none of them; durable when it returns. Takes a dict, a list of dicts or a table."""

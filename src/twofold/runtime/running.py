@@ -47,7 +47,9 @@ def keep_schedule(project: Opened, until: Ended) -> None:
 
 
 def due_views(project: Opened) -> list[str]:
-    """Built views whose schedule has fired since their generation was built, by the project's clock."""
+    """Built views that have something new and whose schedule has fired since their generation was built, by the project's clock."""
+    from twofold.batch.roll import has_moved_on
+
     now = project.home.clock.now_us()
     due = []
     with project.home.store.snapshot() as snapshot:
@@ -56,6 +58,7 @@ def due_views(project: Opened) -> list[str]:
             pointer = None if raw is None else layout.decode_pointer(raw)
             if pointer is None or pointer.generation is None or view.plan.is_static:
                 continue
-            if pointer.base_us < previous_fire(view.plan.refresh or HYBRID_REFRESH, now):
+            has_fired = pointer.base_us < previous_fire(view.plan.refresh or HYBRID_REFRESH, now)
+            if has_fired and has_moved_on(snapshot, view.plan, project.home.tables.history_version(view.plan.source), now):
                 due.append(view.plan.name)
     return due

@@ -7,11 +7,12 @@ from collections.abc import Iterable, Sequence
 import polars as pl
 
 from twofold.keys import KeyPart, encode_key
-from twofold.plan.counting import is_duplicate, max_of
+from twofold.log.base import EventLog
+from twofold.plan.counting import counted, is_duplicate, max_of
 from twofold.plan.inputs import STAMP
-from twofold.plan.layout import decode_int, duplicate_by_time_key, duplicate_by_time_prefix, duplicate_key, encode_int
+from twofold.plan.layout import decode_int, duplicate_by_time_key, duplicate_by_time_prefix, duplicate_key, encode_int, offset_key
 from twofold.plan.serving import SourcePlan
-from twofold.store.base import Transaction
+from twofold.store.base import Snapshot, Transaction
 
 _LEAST_PURGED = 100
 
@@ -46,18 +47,44 @@ def _known(txn: Transaction, source: str, partition: int, identities: Sequence[b
     return found
 
 
-def remember(txn: Transaction, source: str, partition: int | None, counted: Iterable[tuple[bytes, int]]) -> None:
+def remember(txn: Transaction, source: str, partition: int | None, events: Iterable[tuple[bytes, int]]) -> None:
     """Note the stamps of counted events; partition None is loaded history."""
-    for identity, stamp in counted:
+    for identity, stamp in events:
         txn.put(duplicate_key(source, partition, identity), encode_int(stamp))
         txn.put(duplicate_by_time_key(source, partition, stamp, identity), b"")
 
 
-def remember_history(txn: Transaction, source: SourcePlan, frame: pl.DataFrame, now_us: int) -> None:
-    """Note the ids of loaded rows that a log event could still repeat: those younger than the horizon."""
+def least_pending(snapshot: Snapshot, log: EventLog, source: str, now_us: int) -> int:
+    """The least arrival that an event of a source can have which the speed layer has not applied yet."""
+    least = now_us
+    for (_, partition), end in log.end_offsets([source]).items():
+        offset = decode_int(snapshot.get(offset_key(source, partition)))
+        if offset < end:
+            least = min(least, log.read(source, partition, offset, 1)[0].arrival_us)
+    return least
+
+
+def history_matters(snapshot: Snapshot, source: SourcePlan, loaded: pl.DataFrame, since_us: int) -> bool:
+    """Whether rows to be loaded change what the index must know of history: a log event may repeat some, or it knows of some."""
+    if source.dedupe_us is None or source.id is None:
+        return False
+    is_young = (loaded[STAMP] > since_us - source.dedupe_us).any()
+    return is_young or any(snapshot.scan(duplicate_by_time_prefix(source.name, None), 1))
+
+
+def remember_history(txn: Transaction, source: SourcePlan, history: pl.DataFrame, since_us: int) -> None:
+    """Note the ids of loaded history that a log event of an arrival from `since_us` on could repeat, of rows that count.
+
+    `history` are all rows of all versions, those about to be loaded included; what was noted of history before is replaced.
+    """
     if source.dedupe_us is None or source.id is None:
         return
-    young = frame.filter(pl.col(source.id).is_not_null() & (pl.col(STAMP) > now_us - source.dedupe_us)).sort(STAMP)
+    prefix = duplicate_by_time_prefix(source.name, None)
+    for key, _ in list(txn.scan(prefix)):
+        txn.delete(key)
+        txn.delete(duplicate_key(source.name, None, key[len(prefix) + 8 :]))
+    is_young = pl.col(source.id).is_not_null() & (pl.col(STAMP) > since_us - source.dedupe_us)
+    young = counted(source, history).filter(is_young).sort(STAMP)
     rows: list[tuple[KeyPart, int]] = list(young.select(source.id, STAMP).iter_rows())
     remember(txn, source.name, None, ((encode_key((identity,)), stamp) for identity, stamp in rows))
 
