@@ -83,8 +83,8 @@ class Worker:
             offset, end = layout.decode_int(raw), ends[source.name, partition]
             if offset > end:
                 raise LogMismatch(
-                    f"the store has applied {source.name}/{partition} up to offset {offset}, but the log ends at {end}: it lost its tail or "
-                    "is another log; take the log that belongs to this home, or remove HOME/store and run `twofold build`"
+                    f"the store has applied {source.name}/{partition} up to offset {offset}, but the log ends at {end}: it lost its tail "
+                    "or is another log; take the log that belongs to this home, or remove HOME/store and run `twofold build`"
                 )
             if offset < end:
                 found.append(_Pending(source, partition, offset, self._log.read(source.name, partition, offset, self._max_events)))

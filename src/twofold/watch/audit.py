@@ -11,6 +11,7 @@ import struct
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -148,7 +149,14 @@ def _compare(view: CompiledView, columns: Mapping[str, str], reads: _Reads, even
 
 
 def _typed(key: Sequence[Any], by: Mapping[str, str]) -> tuple[Any, ...]:
-    return tuple(key) if len(key) == len(by) else (None,) * len(by)
+    if len(key) != len(by):
+        return (None,) * len(by)
+    return tuple(_instant(part) if kind == "datetime" else part for part, kind in zip(key, by.values(), strict=True))
+
+
+def _instant(value: Any) -> Any:
+    """JSON has written an instant as a text."""
+    return datetime.fromisoformat(value) if isinstance(value, str) else value
 
 
 def visible_by_position(events: pl.DataFrame, bounds: Sequence[tuple[int, ...]]) -> tuple[pl.DataFrame, NDArray[np.int64]]:
@@ -175,7 +183,9 @@ def visible_by_position(events: pl.DataFrame, bounds: Sequence[tuple[int, ...]])
 
 
 def same_bits(served: Any, recomputed: Any) -> bool:
-    """Whether two values are the same, floats bit for bit. JSON has written 1.0 and 1 as they are."""
+    """Whether two values are the same, floats bit for bit. JSON has written 1.0 and 1 as they are, and instants as texts."""
+    if isinstance(recomputed, datetime):
+        return bool(_instant(served) == recomputed)
     if isinstance(served, float) and isinstance(recomputed, float):
         return struct.pack("<d", served) == struct.pack("<d", recomputed)
     return type(served) is type(recomputed) and bool(served == recomputed)
