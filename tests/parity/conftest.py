@@ -1,25 +1,34 @@
-"""Homes for the parity tests: all in memory, or embedded on disk as users have them."""
+"""Homes for the parity tests, in memory or embedded on disk as users have them, and random stories of what happens to one."""
 
 from __future__ import annotations
 
 import functools
+import random
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 
+import twofold as tw
 from twofold.clocks import ManualClock
 from twofold.definitions.check import check_or_raise
 from twofold.definitions.project import Project
+from twofold.instants import DAY_US, HOPS_US, HOUR_US, MINUTE_US, US_PER_SECOND, floor_to, hop_for
 from twofold.log.memory import MemoryLog
+from twofold.plan import layout
 from twofold.plan.compile import compile_project
 from twofold.registry.memory import MemoryRegistry
 from twofold.runtime.home import Home
 from twofold.runtime.opened import Opened
 from twofold.settings import Settings
 from twofold.store.memory import MemoryStore
+from twofold.stream.worker import Worker
 from twofold.tables.memory import MemoryTables
+from twofold.testing.modes import Parity, history_parity, online_parity
+from twofold.testing.strategies import HOSTILE_FLOATS, HOSTILE_INTS
 
 Open = Callable[..., Opened]
 
@@ -58,3 +67,259 @@ def open_home(tmp_path: Path) -> Iterator[Open]:
     yield open_one
     for one in opened:
         one.close()
+
+
+# Stories
+
+W = ["2s", "1m", "1h", "7d"]
+WIDTHS = (2 * US_PER_SECOND, MINUTE_US, HOUR_US, 7 * DAY_US)
+A, B = ["1", "11", "", "\u00e9\0x"], [2, 12, -1]
+
+events = tw.Events(
+    "events",
+    time="t",
+    id="id",
+    schema={"id": str, "a": str, "b": int, "x": float, "i": int, "s": str, "f": bool, "d": datetime},
+)
+rows = tw.Table("rows", key=("a", "b"), time="since", schema={"a": str, "b": int, "x": float, "s": str, "d": datetime})
+fixed = tw.Table("fixed", key="a", schema={"a": str, "x": float, "i": int})
+
+FEATURES = {
+    "n": tw.count(over=W),
+    "n_all": tw.count(),
+    "sum_x": tw.sum("x", over=W),
+    "mean_x": tw.mean("x", over=W),
+    "std_x": tw.std("x", over=W),
+    "sum_i": tw.sum("i", over=W),
+    "std_i": tw.std("i", over="1h"),
+    "min_i": tw.min("i", over=W),
+    "max_x": tw.max("x", over=W),
+    "min_d": tw.min("d", over="1h"),
+    "last_s": tw.last("s", over=W),
+    "last_x": tw.last("x"),
+    "last_f": tw.last("f", over="1h"),
+    "share": tw.mean(pl.col("x") > 0, over="1h"),
+    "sum_if": tw.sum("x", over="1h", where=pl.col("f")),
+    "inverse": tw.mean(1 / pl.col("i"), over="7d"),
+}
+SOME = {name: FEATURES[name] for name in ("n", "sum_x", "std_i", "max_x", "last_s", "share")}
+ODD_HOPS = {"q": tw.sum("x", over="1h", hop="15m"), "p": tw.std("x", over="6h", hop="5m"), "r": tw.max("i", over="2d", hop="1d")}
+changed = events.filter(pl.col("i").is_null() | (pl.col("i") != 7)).with_columns(x=pl.col("x") / 3).rename(a="key")
+VIEWS = {
+    "hybrid": tw.View("hybrid", events, by=["a", "b"], features=FEATURES),
+    "short": tw.View("short", events, by="a", features={**SOME, **ODD_HOPS}, max_age="1d"),
+    "all": tw.View("all", events, features=SOME),
+    "changed": tw.View("changed", changed, by=["b", "key"], features=SOME),
+    "stream": tw.View("stream", events, by="a", mode="stream", features={**SOME, "all": tw.std("x")}),
+    "batch": tw.View("batch", events, by="a", mode="batch", refresh="0 2 * * *", features={**SOME, "all": tw.sum("i")}),
+    "as_built": tw.View("as_built", events, by="a", mode="batch", refresh="30 * * * *", as_of="build", features=SOME),
+}
+
+
+class Failure(Exception):
+    """A build that dies between roll and flip."""
+
+
+class Story:
+    """One random history of a home; `steps` tell what happened, for the text of a failure."""
+
+    def __init__(self, rng: random.Random, open_home: Open, partitions: int, on_disk: bool, views: list[str]) -> None:
+        self.rng = rng
+        start = rng.choice([0, -5_000_000_000_000, 1_700_000_000_000_000]) + rng.randint(0, 10**9)
+        self.clock = ManualClock(start)
+        tables = [{"rows": rows, "fixed": fixed}[name] for name in views if name not in VIEWS]
+        models = [tw.Model("tables", request={"a": str, "b": int}, views=tables)] if tables else []
+        project = tw.Project("parity", views=[VIEWS[name] for name in views if name in VIEWS], models=models)
+        self.home = open_home(project, self.clock, partitions, on_disk)
+        self.views, self.steps, self.parity = views, [f"start {start}, {partitions} partitions, {views}"], Parity()
+        self.focus = [start + rng.choice([0, 1, MINUTE_US, HOUR_US]) for _ in range(2)]
+        self.ids = [f"id{i}" for i in range(30)]
+        self.recent: list[dict[str, Any]] = []
+        self.number = 0
+        self.reads = 4
+
+    # Values
+
+    def now(self) -> int:
+        return self.clock.now_us()
+
+    def event_time(self) -> int:
+        """Mostly just now; late by up to days; at the edges of windows and hops; tied; ahead of the clock."""
+        rng, now = self.rng, self.now()
+        kind = rng.random()
+        if kind < 0.25:
+            return now - rng.randint(0, 12 * US_PER_SECOND)
+        if kind < 0.5:
+            t, width = rng.choice([*self.focus, now]), rng.choice(WIDTHS)
+            return floor_to(t - width, hop_for(width)) + rng.choice([-1, 0, 0, 1])
+        if kind < 0.6:
+            return rng.choice(self.focus) + rng.choice([-1, 0, 1])
+        if kind < 0.7:
+            return floor_to(now - rng.randint(0, DAY_US), rng.choice(HOPS_US))
+        if kind < 0.95:
+            return now - rng.randint(0, rng.choice([2 * MINUTE_US, 2 * HOUR_US, 9 * DAY_US]))
+        return now + rng.randint(0, rng.choice([20 * US_PER_SECOND, DAY_US, 3 * DAY_US]))
+
+    def x(self) -> float | None:
+        rng = self.rng
+        if rng.random() < 0.1:
+            return None
+        return rng.choice([rng.choice(HOSTILE_FLOATS), float(rng.randint(-5, 100)), rng.uniform(-1, 1), 1_700_000_000.123456])
+
+    def event(self, identity: str | None) -> dict[str, Any]:
+        rng, t = self.rng, self.event_time()
+        return {
+            "id": identity,
+            "a": None if rng.random() < 0.05 else rng.choice(A),
+            "b": None if rng.random() < 0.05 else rng.choice(B),
+            "x": self.x(),
+            "i": rng.choice([None, 1, 7, -3, rng.choice(HOSTILE_INTS)]),
+            "s": rng.choice([None, "", "\u00e9\0x", "longer than eight bytes"]),
+            "f": rng.choice([None, True, False]),
+            "d": None if rng.random() < 0.3 else t + rng.randint(-100, 100),
+            "t": t,
+        }
+
+    def table_row(self, t: int | None) -> dict[str, Any]:
+        rng = self.rng
+        if t is None:
+            return {"a": rng.choice(A), "x": self.x(), "i": rng.choice([None, 1, 2**63 - 1])}
+        return {"a": rng.choice([*A, None]), "b": rng.choice(B), "x": self.x(), "s": rng.choice([None, "text"]), "d": None, "since": t}
+
+    # Steps
+
+    def append(self) -> None:
+        """One to twenty events in one to three batches; ids come again, within the horizon and beyond it."""
+        rng = self.rng
+        self.clock.set(
+            self.now() + rng.choice([0, 1, 1, 3 * US_PER_SECOND, 25 * US_PER_SECOND, 4 * MINUTE_US, 11 * MINUTE_US, 7 * HOUR_US])
+        )
+        for _ in range(rng.randint(1, 3)):
+            batch = [self.event(None if rng.random() < 0.3 else rng.choice(self.ids)) for _ in range(rng.randint(1, 8))]
+            if rng.random() < 0.2:
+                batch += batch[: rng.randint(1, len(batch))]
+            self.home.append("events", batch)
+            self.recent = [*self.recent, *batch][-12:]
+            self.steps.append(f"{len(batch)} events at {self.now()}")
+        if "rows" in self.views:
+            self.home.append("rows", [self.table_row(self.event_time()) for _ in range(rng.randint(1, 5))])
+
+    def catch_up(self) -> None:
+        most = self.rng.choice([1, 3, 10_000])
+        home = self.home.home
+        with home.lock("worker"):
+            worker = Worker(self.home.compiled, home.log, home.store, home.bell, most)
+            worker.catch_up()
+            worker.close()
+        self.steps.append(f"caught up, {most} events at a time")
+
+    def load(self) -> None:
+        """History, before and after streaming began. Its ids are new; the log may repeat them from now on."""
+        rng = self.rng
+        fresh = [f"loaded{self.number + i}" for i in range(rng.randint(1, 8))]
+        self.number += len(fresh)
+        batch = [self.event(rng.choice(fresh)) for _ in range(rng.randint(1, 15))]
+        self.ids += fresh
+        self.home.load("events", batch)
+        if "rows" in self.views:
+            self.home.load("rows", [self.table_row(self.event_time()) for _ in range(rng.randint(1, 6))])
+        if "fixed" in self.views:
+            self.home.load("fixed", [self.table_row(None) for _ in range(rng.randint(1, 6))])
+        self.steps.append(f"{len(batch)} rows loaded")
+
+    def build(self) -> None:
+        """A generation; while it is made, events may come and be applied, or it may die."""
+        rng = self.rng
+        at = self.now() + rng.choice([0, 0, 0, -1, -MINUTE_US, -HOUR_US])
+        plot = rng.choice(["", "", "events", "dies", "events, dies"])
+
+        def progress(text: str) -> None:
+            if "events" in plot and rng.random() < 0.5:
+                self.append()
+                self.catch_up()
+            if "dies" in plot and rng.random() < 0.5:
+                raise Failure
+
+        self.steps.append(f"build at {at} {plot}")
+        try:
+            self.home.build(at, progress=progress)
+        except Failure:
+            self.steps.append("the build died")
+
+    # Comparing
+
+    def instants(self) -> list[int]:
+        rng, now = self.rng, self.now()
+        own = [row["t"] + rng.choice([0, 0, 1]) for row in self.recent if now - 12 * US_PER_SECOND < row["t"] <= now] or [now]
+        chosen = [
+            rng.choice(own),
+            rng.choice(own),
+            now,
+            now + 1,
+            now - 1,
+            now - rng.randint(0, 11 * US_PER_SECOND),
+            now - 10 * MINUTE_US,
+            now + 10 * DAY_US,
+        ]
+        chosen += [*self.focus, now + rng.randint(0, 8 * DAY_US), now + rng.randint(0, HOUR_US), now + rng.randint(0, MINUTE_US)]
+        return rng.sample(chosen, min(self.reads, len(chosen)))
+
+    def keys(self, by: dict[str, str]) -> list[tuple[Any, ...]]:
+        """Keys of recent events, any others, one that has none."""
+        parts = {"str": [*A, "unknown"], "int": [*B, 5]}
+        drawn = [tuple(self.rng.choice(parts[kind]) for kind in by.values()) for _ in range(3)]
+        recent = [tuple(row["a" if name == "key" else name] for name in by) for row in self.recent]
+        return [*drawn, *(self.rng.sample(recent, min(2, len(recent))))]
+
+    def compare(self, share: float = 1.0) -> None:
+        rng = self.rng
+        for name in self.views:
+            if rng.random() > share:
+                continue
+            plan = self.home.compiled.view(name).plan
+            keys = self.keys(plan.by) if plan.by else [()]
+            if plan.by:
+                keys.append((None,) * len(plan.by))
+            if self.is_built(name):
+                self.parity += online_parity(self.home, name, keys, [*self.instants(), None])
+            self.parity += history_parity(self.home, name, keys, self.instants(), rng.choice(["ideal", "ideal", "arrival"]))
+        assert not self.parity.different, "\n".join([*self.steps, *self.parity.examples])
+
+    def is_built(self, view: str) -> bool:
+
+        plan = self.home.compiled.view(view).plan
+        with self.home.home.store.snapshot() as snapshot:
+            raw = snapshot.get(layout.pointer_key(plan.version))
+        return raw is not None and (plan.mode == "stream" or layout.decode_pointer(raw).generation is not None)
+
+    def run(self, steps: int) -> Parity:
+        if self.rng.random() < 0.5:
+            self.load()
+        for _ in range(steps):
+            step = self.rng.choices([self.append, self.catch_up, self.build, self.load], [6, 4, 3, 1])[0]
+            step()
+            if self.rng.random() < 0.4:
+                self.compare(0.7)
+        self.append()
+        self.catch_up()
+        self.home.build()
+        self.compare()
+        self.clock.advance("10d")
+        self.compare()
+        return self.parity
+
+
+@pytest.fixture
+def rng(request: pytest.FixtureRequest) -> random.Random:
+    """Random numbers from the run's seed and the test's own name."""
+    return random.Random(f"{request.config.option.hypothesis_seed} {request.node.name}")
+
+
+@pytest.fixture
+def story(rng: random.Random, open_home: Open) -> Callable[..., Story]:
+    """A new story: `story(["hybrid"], partitions=3, on_disk=True)`; random numbers go on from one to the next."""
+
+    def new(views: list[str], partitions: int = 1, on_disk: bool = False) -> Story:
+        return Story(rng, open_home, partitions, on_disk, views)
+
+    return new
