@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import importlib.util
 import os
 import random
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -21,9 +24,25 @@ settings.register_profile(
 )
 
 
+def forget_stale_kernels() -> None:
+    """Remove compiled kernels from disk where any source among them has changed.
+
+    Numba looks only at the file of the function itself: one that calls into a changed file would go on with its old machine code.
+    """
+    spec = importlib.util.find_spec("twofold")
+    folder = Path(next(iter(spec.submodule_search_locations or []))) / "algebra" if spec is not None else Path()
+    sources = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(folder.glob("*.py")))).hexdigest()
+    seen = folder / "__pycache__" / "sources.sha256"
+    if seen.parent.is_dir() and (not seen.exists() or seen.read_text() != sources):
+        for compiled in seen.parent.glob("*.nb[ic]"):
+            compiled.unlink(missing_ok=True)
+        seen.write_text(sources)
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
     """Choose profile and seed before Hypothesis looks for them; its own options still win."""
+    forget_stale_kernels()
     settings.load_profile("ci" if os.environ.get("CI") else "quick")
     if config.option.hypothesis_seed is None:
         config.option.hypothesis_seed = str(random.SystemRandom().randrange(2**32))
