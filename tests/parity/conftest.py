@@ -16,7 +16,7 @@ import twofold as tw
 from twofold.clocks import ManualClock
 from twofold.definitions.check import check_or_raise
 from twofold.definitions.project import Project
-from twofold.instants import DAY_US, HOPS_US, HOUR_US, MINUTE_US, US_PER_SECOND, floor_to, hop_for
+from twofold.instants import DAY_US, HOPS_US, HOUR_US, MINUTE_US, US_PER_SECOND, floor_to, hop_for, to_datetime
 from twofold.log.memory import MemoryLog
 from twofold.plan import layout
 from twofold.plan.compile import compile_project
@@ -110,6 +110,7 @@ VIEWS = {
     "short": tw.View("short", events, by="a", features={**SOME, **ODD_HOPS}, max_age="1d"),
     "all": tw.View("all", events, features=SOME),
     "changed": tw.View("changed", changed, by=["b", "key"], features=SOME),
+    "typed": tw.View("typed", events, by=["f", "d"], features=SOME),
     "stream": tw.View("stream", events, by="a", mode="stream", features={**SOME, "all": tw.std("x")}),
     "batch": tw.View("batch", events, by="a", mode="batch", refresh="0 2 * * *", features={**SOME, "all": tw.sum("i")}),
     "as_built": tw.View("as_built", events, by="a", mode="batch", refresh="30 * * * *", as_of="build", features=SOME),
@@ -176,7 +177,7 @@ class Story:
             "i": rng.choice([None, 1, 7, -3, rng.choice(HOSTILE_INTS)]),
             "s": rng.choice([None, "", "\u00e9\0x", "longer than eight bytes"]),
             "f": rng.choice([None, True, False]),
-            "d": None if rng.random() < 0.3 else t + rng.randint(-100, 100),
+            "d": None if rng.random() < 0.3 else rng.choice([t + rng.randint(-100, 100), floor_to(t, DAY_US)]),
             "t": t,
         }
 
@@ -266,10 +267,10 @@ class Story:
 
     def keys(self, by: dict[str, str]) -> list[tuple[Any, ...]]:
         """Keys of recent events, any others, one that has none."""
-        parts = {"str": [*A, "unknown"], "int": [*B, 5]}
+        parts = {"str": [*A, "unknown"], "int": [*B, 5], "bool": [True, False], "datetime": [to_datetime(0)]}
         drawn = [tuple(self.rng.choice(parts[kind]) for kind in by.values()) for _ in range(3)]
-        recent = [tuple(row["a" if name == "key" else name] for name in by) for row in self.recent]
-        return [*drawn, *(self.rng.sample(recent, min(2, len(recent))))]
+        recent = [{**row, "key": row["a"], "d": None if row["d"] is None else to_datetime(row["d"])} for row in self.recent]
+        return [*drawn, *(tuple(row[name] for name in by) for row in self.rng.sample(recent, min(3, len(recent))))]
 
     def compare(self, share: float = 1.0) -> None:
         rng = self.rng
