@@ -37,7 +37,7 @@ test: setup ## all tests
 	$(PYTEST) $(PYTEST_ARGS)
 
 test-quick: setup ## the tests that are not marked slow, below 90 s
-	$(PYTEST) -m "not slow" $(PYTEST_ARGS)
+	$(PYTEST) -m "not slow" --hypothesis-profile=quick $(PYTEST_ARGS)
 
 check: setup ## format, lint, types, layers, and what may not stand in a tracked file
 	$(BIN)/ruff format --check

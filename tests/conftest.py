@@ -1,4 +1,4 @@
-"""What every test run needs: how many random examples, the seed they come from, and a quiet start of subprocesses."""
+"""What every test run needs: how many random examples, the seed they come from, a quiet start of subprocesses, no test in another's way."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import hashlib
 import importlib.util
 import os
 import random
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,8 @@ from hypothesis import HealthCheck, settings
 
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # else every subprocess compiles all modules and kernels anew
 
-settings.register_profile("quick", max_examples=50, deadline=None, derandomize=False)
+settings.register_profile("quick", max_examples=15, deadline=None, derandomize=False)
+settings.register_profile("full", max_examples=50, deadline=None, derandomize=False)
 settings.register_profile(
     "ci",
     max_examples=300,
@@ -43,7 +46,7 @@ def forget_stale_kernels() -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Choose profile and seed before Hypothesis looks for them; its own options still win."""
     forget_stale_kernels()
-    settings.load_profile("ci" if os.environ.get("CI") else "quick")
+    settings.load_profile("ci" if os.environ.get("CI") else "full")
     if config.option.hypothesis_seed is None:
         config.option.hypothesis_seed = str(random.SystemRandom().randrange(2**32))
 
@@ -52,3 +55,14 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     """Print the seed, in quiet runs too."""
     seed = config.option.hypothesis_seed
     terminalreporter.write_line(f"random seed {seed}; the same examples again: pytest --hypothesis-seed={seed}")
+
+
+@pytest.fixture(autouse=True)
+def _project_files_are_forgotten(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A project file that a test wrote and loaded must not answer a later test's `import` of that name."""
+    before = set(sys.modules)
+    yield
+    written = str(tmp_path_factory.getbasetemp())
+    for name in set(sys.modules) - before:
+        if str(getattr(sys.modules[name], "__file__", "")).startswith(written):
+            del sys.modules[name]
