@@ -1,4 +1,4 @@
-"""The events and spine of the batch benchmarks, as Parquet files under build/bench: Zipf-skewed keys, a month of events, rows in its last half."""
+"""The events and spine of the batch benchmarks, as Parquet files under build/bench: Zipf-skewed keys, two months of events."""
 
 from __future__ import annotations
 
