@@ -33,7 +33,7 @@ def test_a_million_values_are_the_reference(story: Stories, rng: random.Random, 
     total = Parity()
     for number in itertools.count():
         one = story(SETS[number % len(SETS)], rng.choice([1, 3]))
-        one.reads = 12
+        one.reads = 6
         total += one.run(15)
         one.home.close()
         if total.compared >= 1_000_000:
