@@ -218,6 +218,7 @@ CASES: dict[str, tuple[str, str, str]] = {
     "label: unknown column": (LABEL, LABEL.replace('on="flight_id"', 'on="flight"'), "on of label of model 'late': source 'arrivals' has no column 'flight'"),
     "label: not in the rows": (LABEL, LABEL.replace('on="flight_id"', 'on=("flight_id", "gate")'), "on of label of model 'late': source 'schedule' has no column 'gate'"),
     "label: on a float": (LABEL, LABEL.replace('on="flight_id"', 'on=("flight_id", "delay")'), "'delay' is a float"),
+    "label: source": (LABEL, LABEL.replace("arrivals,", "airport,"), "label of model 'late': its source is view 'airport'; give a tw.Events"),
     "label: on nothing": (LABEL, LABEL.replace('on="flight_id"', 'on=()'), "on names no column"),
     "label: on another type": (LABEL.replace(", missing=False),", ""), LABEL.replace(", missing=False),", "").replace("arrivals,", 'arrivals.with_columns(flight_id=pl.col("flight_id").str.len_chars()),'), "'flight_id' has the type int in source 'arrivals' and str in source 'schedule'"),
     "label: without rows": (ROWS, "", "model 'late' has a label and no rows"),
