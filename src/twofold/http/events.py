@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from twofold.errors import DataError, SchemaMismatch
-from twofold.http.messages import Call, Reply, TooMany, malformed, reply
+from twofold.http.messages import Call, Reply, TooMany, decoded, malformed, reply
 from twofold.log.base import Position
 from twofold.plan.canonical import shown
 from twofold.plan.serving import ServingPlan
@@ -53,7 +53,7 @@ def rows_of(call: Call) -> list[dict[str, Any]]:
     if any(mark in value.lower() for value in call.header(b"content-type") for mark in _LINES):
         return _objects(_lines(body))
     try:
-        value = msgspec.json.decode(body)
+        value = decoded(body)
     except msgspec.DecodeError as error:
         if b"\n" in body.strip() and body.lstrip().startswith(b"{"):
             return _objects(_lines(body))
@@ -66,7 +66,7 @@ def _lines(body: bytes) -> list[Any]:
     for number, line in enumerate(body.split(b"\n"), 1):
         if line.strip():
             try:
-                rows.append(msgspec.json.decode(line))
+                rows.append(decoded(line))
             except msgspec.DecodeError as error:
                 raise DataError(f"line {number} is no JSON: {error}; send one object a line") from None
     return rows

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import logging
 import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -62,7 +64,7 @@ class Call:
     def json(self) -> Any:
         """The body's value. Raises DataError with the place where it is no JSON."""
         try:
-            return msgspec.json.decode(self.body)
+            return decoded(self.body)
         except msgspec.DecodeError as error:
             raise malformed(error, self.body) from None
 
@@ -80,6 +82,23 @@ class Reply:
 def reply(value: Any, status: int = 200, headers: Headers = ()) -> Reply:
     """A value as JSON; NaN and infinities, which JSON does not have, are null."""
     return Reply(msgspec.json.encode(value), status, JSON, headers)
+
+
+_NOT_FINITE = (b"NaN", b"Infinity")
+
+
+def decoded(body: bytes) -> Any:
+    """The value of a JSON text. NaN and infinities, which some encoders write and JSON does not have, come as such floats.
+
+    So the check of rows refuses them and names the field, not the byte. Raises msgspec.DecodeError.
+    """
+    try:
+        return msgspec.json.decode(body)
+    except msgspec.DecodeError:
+        if any(word in body for word in _NOT_FINITE):
+            with contextlib.suppress(ValueError):
+                return json.loads(body)
+        raise
 
 
 def malformed(error: msgspec.DecodeError, body: bytes) -> DataError:
