@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from twofold.clocks import ManualClock, ReplayClock, SystemClock
 from twofold.definitions.base import Category
 from twofold.definitions.events import Events
-from twofold.definitions.features import count, last, max, mean, min, std, sum
+from twofold.definitions.features import all, any, count, first, last, max, mean, min, share, std, sum, var
 from twofold.definitions.model import Cached, Default, Label, Model, Rows
 from twofold.definitions.project import Project
 from twofold.definitions.table import Table
@@ -33,14 +33,19 @@ __all__ = [
     "SystemClock",
     "Table",
     "View",
+    "all",
+    "any",
     "compute",
     "count",
+    "first",
     "last",
     "max",
     "mean",
     "min",
+    "share",
     "std",
     "sum",
+    "var",
 ]
 
 

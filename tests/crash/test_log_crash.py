@@ -119,7 +119,9 @@ def test_what_a_killed_process_had_acknowledged_is_there_and_nothing_by_halves(t
         for _ in range(chance.randint(1, 40)):
             acknowledged.append(int(process.stdout.readline()))
         process.send_signal(signal.SIGKILL)
-        acknowledged += [int(line) for line in process.communicate()[0].splitlines()]
+        acknowledged += [int(line) for line in process.stdout]  # not by communicate(), which passes over what readline() has buffered
+        process.wait()
+        process.stdout.close()
 
         log = SqliteLog(tmp_path / "log")
         first, second = numbers(whole(log, "s", 0)), numbers(whole(log, "s", 1))

@@ -18,7 +18,8 @@ from twofold.testing.strategies import items, three_parts, values
 EVERY = [pytest.param(name, kind, id=f"{name}-{kind}") for name, cls in sorted(registered().items()) for kind in sorted(cls.accepts)]
 ZEROS = {"count": 0, "sum": 0}
 """Of an empty window; the other aggregates are null there."""
-NULL_BELOW = {"count": 0, "sum": 0, "mean": 1, "std": 2, "min": 1, "max": 1, "last": 1}
+NULL_BELOW = {"count": 0, "sum": 0, "std": 2, "var": 2}
+"""Fewest values of a result; 1 for the other aggregates."""
 
 
 @pytest.mark.parametrize(("name", "kind"), EVERY)
@@ -39,7 +40,7 @@ def test_null_where_the_semantics_say_so(name: str, kind: str) -> None:
     @given(items(kind, max_size=4))
     def holds(some: list[Item]) -> None:
         value = value_of(aggregate, state_of(aggregate, some))
-        assert (value is None) == (len(some) < NULL_BELOW[name])
+        assert (value is None) == (len(some) < NULL_BELOW.get(name, 1))
         if not some and name in ZEROS:
             assert value == 0
 
@@ -49,9 +50,9 @@ def test_null_where_the_semantics_say_so(name: str, kind: str) -> None:
 def test_types_of_results() -> None:
     types = {(name, kind): cls(kind).result_type for name, cls in registered().items() for kind in cls.accepts}
     assert {kind for (name, _), kind in types.items() if name == "count"} == {"int"}
-    assert {kind for (name, _), kind in types.items() if name in ("mean", "std")} == {"float"}
+    assert {kind for (name, _), kind in types.items() if name in ("mean", "std", "var", "share")} == {"float"}
     assert [types["sum", kind] for kind in ("float", "int", "bool")] == ["float", "int", "int"]
-    assert all(result == kind for (name, kind), result in types.items() if name in ("min", "max", "last"))
+    assert all(result == kind for (name, kind), result in types.items() if name in ("min", "max", "first", "last", "any", "all"))
 
 
 @pytest.mark.parametrize(("name", "kind"), EVERY)
@@ -73,6 +74,14 @@ def test_the_last_of_equal_times_is_that_of_the_greatest_order() -> None:
     for order in (tied, tied[::-1]):
         assert value_of(last, state_of(last, order)) == 2
         assert value_of(last, state_of(last, [item for item in order if item.value != 2])) == 3
+
+
+def test_the_first_of_equal_times_is_that_of_the_least_order() -> None:
+    first = registered()["first"]("int")
+    tied = [Item(1, 5, (2, 9)), Item(2, 5, (1 << 40, 0)), Item(3, 5, (2, 10)), Item(4, 6, (1, 7))]
+    for order in (tied, tied[::-1]):
+        assert value_of(first, state_of(first, order)) == 1
+        assert value_of(first, state_of(first, [item for item in order if item.value != 1])) == 3
 
 
 # Planted: aggregates that break one law each, so that the laws are seen to catch them

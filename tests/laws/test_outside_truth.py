@@ -128,6 +128,28 @@ def test_std_of_integers_is_the_root_of_the_true_variance(drawn: list[int]) -> N
     check_deviation(result("std", "int", drawn), drawn)
 
 
+@given(st.lists(floats(), min_size=2, max_size=30))
+@example(LEDGER)
+@example(SCALES)
+@example(SUBNORMAL)
+@example(SECONDS)
+@example([LARGEST, -LARGEST])
+@example([SMALLEST, 0.0])
+def test_var_is_the_true_variance_rounded_once(drawn: list[float]) -> None:
+    got, variance = result("var", "float", drawn), statistics.variance(map(Fraction, drawn))
+    try:
+        assert same_value(got, float(variance))
+    except OverflowError:
+        assert got is OVERFLOW
+
+
+@given(st.lists(st.booleans(), min_size=1))
+def test_any_all_and_share_are_the_builtins(drawn: list[bool]) -> None:
+    assert result("any", "bool", drawn) is any(drawn)
+    assert result("all", "bool", drawn) is all(drawn)
+    assert same_value(result("share", "bool", drawn), drawn.count(True) / len(drawn))
+
+
 @given(st.lists(st.floats(-1e100, 1e100), min_size=2, max_size=30))
 def test_std_lies_next_to_that_of_statistics(drawn: list[float]) -> None:
     got, expected = result("std", "float", drawn), statistics.stdev(drawn)

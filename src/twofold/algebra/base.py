@@ -99,9 +99,14 @@ def registered() -> dict[str, type[Aggregate[Any]]]:
         counts.Count,
         moments.Sum,
         moments.Mean,
+        moments.Share,
+        moments.Var,
         moments.Std,
         extremes.Min,
         extremes.Max,
+        extremes.AnyOf,
+        extremes.AllOf,
+        ordered.First,
         ordered.Last,
     ]
     return {cls.name: cls for cls in classes}

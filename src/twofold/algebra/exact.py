@@ -315,12 +315,32 @@ def rounded_int(area, base, bins):
 
 
 @njit(cache=True)
+def variance(area, first, second, n):
+    """(sample variance, whether it lies beyond float64) of n >= 2 values from their first- and second-power areas."""
+    q, e = _variance(area, first, second, n, _LOWEST_EXPONENT)
+    return to_float(1, q, e)
+
+
+@njit(cache=True)
 def standard_deviation(area, first, second, n):
-    """(sample standard deviation, whether it lies beyond float64) of n >= 2 values from their first- and second-power areas."""
+    """(sample standard deviation, whether it lies beyond float64): the root of the variance rounded to 53 bits of any exponent."""
+    q, e = _variance(area, first, second, n, -100_000)
+    if e & 1:
+        q, e = q * 2, e - 1
+    root = math.sqrt(float(q))
+    _, exponent = math.frexp(root)
+    if q and exponent + e // 2 > 1024:
+        return 0.0, True
+    return math.ldexp(root, e // 2), False
+
+
+@njit(cache=True)
+def _variance(area, first, second, n, lowest):
+    """(q, e): q * 2^e is nearest to (n * sum of squares - square of sum) / (n (n - 1)), e >= lowest; q is 0 of a constant."""
     normalise(area, first, BINS_1)
     normalise(area, second, BINS_2)
     if area[second + LO] > area[second + HI]:
-        return 0.0, False
+        return np.int64(0), np.int64(0)
     size = BINS_2 + 2 * PAD + 4
     scratch, squares, product = np.empty(size, np.uint64), np.empty(size, np.uint64), np.empty(size, np.uint64)
     factor = np.empty(2, np.uint64)
@@ -343,17 +363,10 @@ def standard_deviation(area, first, second, n):
     while count > 0 and limbs[count - 1] == _U0:
         count -= 1
     if count == 0:
-        return 0.0, False
+        return np.int64(0), np.int64(0)
     count, is_sticky = divide(limbs, count, n)
     count, is_sticky_too = divide(limbs, count, n - 1)
-    q, e = round_limbs(limbs, count, 32 * (low - OFFSET_2 - PAD), is_sticky or is_sticky_too, -100_000)
-    if e & 1:
-        q, e = q * 2, e - 1
-    root = math.sqrt(float(q))
-    _, exponent = math.frexp(root)
-    if exponent + e // 2 > 1024:
-        return 0.0, True
-    return math.ldexp(root, e // 2), False
+    return round_limbs(limbs, count, 32 * (low - OFFSET_2 - PAD), is_sticky or is_sticky_too, lowest)
 
 
 @njit(cache=True)

@@ -58,3 +58,17 @@ class Max(_Extreme):
 
     def pick(self, left: Any, right: Any) -> Any:
         return max(left, right)
+
+
+class AnyOf(Max):
+    """Whether any event meets a condition: the largest of true and false; null in an empty window."""
+
+    name: ClassVar[str] = "any"
+    accepts: ClassVar[frozenset[str]] = frozenset({"bool"})
+
+
+class AllOf(Min):
+    """Whether all events meet a condition: the smallest of true and false; null in an empty window."""
+
+    name: ClassVar[str] = "all"
+    accepts: ClassVar[frozenset[str]] = frozenset({"bool"})

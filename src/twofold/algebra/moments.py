@@ -109,6 +109,27 @@ class Mean(Moments):
         return None if state.n == 0 else _rounded(state.sums[0], state.n << UNIT_BITS)
 
 
+class Share(Mean):
+    """Share of the events that meet a condition; null in an empty window."""
+
+    name: ClassVar[str] = "share"
+    accepts: ClassVar[frozenset[str]] = frozenset({"bool"})
+
+
+class Var(Moments):
+    """Sample variance, rounded once; null below two values, 0 of a constant."""
+
+    name: ClassVar[str] = "var"
+    state: ClassVar[str] = "moments2"
+    order: ClassVar[int] = 2
+
+    def result(self, state: PowerSums, t_us: int, window: Window) -> Any:
+        if state.n < 2:
+            return None
+        n, (first, second) = state.n, state.sums
+        return _rounded(n * second - first * first, n * (n - 1) << (2 * UNIT_BITS))
+
+
 class Std(Moments):
     """Sample standard deviation; null below two values, 0 of a constant."""
 

@@ -1,4 +1,4 @@
-"""Last: the value whose event_time is greatest, ties by the event's order."""
+"""Last and first: the value whose event_time is greatest or least, ties by the event's order."""
 
 from __future__ import annotations
 
@@ -28,8 +28,12 @@ class Last(Aggregate[State]):
     def merge(self, left: State, right: State) -> State:
         if left[0] == 0 or right[0] == 0:
             return right if left[0] == 0 else left
-        later = left if left[1] > right[1] else right
-        return (left[0] + right[0], later[1], later[2])
+        kept = self.pick(left, right)
+        return (left[0] + right[0], kept[1], kept[2])
+
+    def pick(self, left: State, right: State) -> State:
+        """The one of two states whose event stays."""
+        return left if left[1] > right[1] else right
 
     def result(self, state: State, t_us: int, window: Window) -> Any:
         return state[2]
@@ -48,3 +52,14 @@ class Last(Aggregate[State]):
             return (words[0], (time, major, minor), decode_value(words[4], self.input_type))
         raw = decode_wide(words[4:])
         return (words[0], (time, major, minor), raw if self.input_type == "row" else raw.decode("utf-8", "surrogatepass"))
+
+
+class First(Last):
+    """The earliest value; null in an empty window."""
+
+    name: ClassVar[str] = "first"
+    state: ClassVar[str] = "first"
+    accepts: ClassVar[frozenset[str]] = EVERY_TYPE - {"event"}
+
+    def pick(self, left: State, right: State) -> State:
+        return left if left[1] < right[1] else right

@@ -10,7 +10,7 @@ import numpy as np
 from numba import njit
 
 from twofold.algebra import states
-from twofold.algebra.states import COUNT, LAST, MIN, MOMENTS1, MOMENTS2
+from twofold.algebra.states import COUNT, EARLIEST, LAST, MIN, MOMENTS1, MOMENTS2
 from twofold.instants import BEGIN_US
 
 
@@ -23,7 +23,7 @@ def slide(
 
     Events of group g are `times[event_starts[g]:event_starts[g+1]]` in order of (time, order), its rows likewise in order of t. The
     window of a row is `[floor(row_t - width, hop), row_head)` (width -1: all before row_head). An event is visible iff
-    seen < row_horizon (`seen` empty: always). `values` and `valid` are the input's words; the state `last` writes the index of the
+    seen < row_horizon (`seen` empty: always). `values` and `valid` are the input's words; `last` and `first` write the index of the
     event instead of its value. `area` has 2 rows of one slot's size, zero before and after.
     """
     most = 1
@@ -59,6 +59,9 @@ def _slide_group(
                 latest = high
                 if is_group_like:
                     states.add(area[0], 0, kind, value_kind, times[high], high, 0, values[high], 1)
+                elif kind == EARLIEST:
+                    queue[queue_to] = high
+                    queue_to += 1
                 elif kind != LAST:
                     key = states.sortable(values[high], value_kind)
                     while queue_to > queue_from and _is_beaten(states.sortable(values[queue[queue_to - 1]], value_kind), key, kind):
@@ -79,7 +82,7 @@ def _slide_group(
             current = area[1]
             for i in range(low, high):
                 if valid[i] and seen[i] < row_horizon[row]:
-                    states.add(current, 0, kind, value_kind, times[i], i, 0, i if kind == LAST else values[i], 1)
+                    states.add(current, 0, kind, value_kind, times[i], i, 0, i if kind == LAST or kind == EARLIEST else values[i], 1)
         elif kind == LAST:
             current = area[1]
             if latest >= low:
@@ -87,7 +90,8 @@ def _slide_group(
         elif not is_group_like:
             current = area[1]
             if queue_from < queue_to:
-                states.add(current, 0, kind, value_kind, 0, 0, 0, values[queue[queue_from]], 1)
+                at = queue[queue_from]
+                states.add(current, 0, kind, value_kind, times[at], at, 0, at if kind == EARLIEST else values[at], 1)
         for i in range(ops.size):
             out_status[i, row] = states.result(current, 0, kind, value_kind, ops[i], out[i], out_floats[i], row)
         states.clear(area[1], 0, kind)

@@ -1,7 +1,7 @@
 """States compiled: areas (open states in an int64 array) and words (closed states in a blob), one dispatch for all kinds.
 
 Area of a kind: count `[n]`; moments1 `[n, accumulator]`; moments2 `[n, accumulator, accumulator of squares]`; min and max
-`[n, sortable value]`; last `[n, event_time, major, minor, value]`. A value is a word; a *wide* value (text, row) is a reference:
+`[n, sortable value]`; last and first `[n, event_time, major, minor, value]`. A value is a word; a *wide* value (text, row) is a reference:
 `r >= 0` points into the words at hand, `~r` into the heap of incoming events, both at a count of bytes that the bytes follow.
 """
 
@@ -13,17 +13,30 @@ from numba import njit
 from twofold.algebra import exact
 from twofold.algebra.exact import BINS_1, BINS_2, DIGITS, HI, LO, OFFSET_1
 
-COUNT, MOMENTS1, MOMENTS2, MIN, MAX, LAST = range(6)
-KINDS = {"count": COUNT, "moments1": MOMENTS1, "moments2": MOMENTS2, "min": MIN, "max": MAX, "last": LAST}
+COUNT, MOMENTS1, MOMENTS2, MIN, MAX, LAST, EARLIEST = range(7)
+KINDS = {"count": COUNT, "moments1": MOMENTS1, "moments2": MOMENTS2, "min": MIN, "max": MAX, "last": LAST, "first": EARLIEST}
 FLOAT, INT, WIDE = range(3)
-OP_COUNT, OP_SUM, OP_MEAN, OP_STD, OP_VALUE = range(5)
-OPS = {"count": OP_COUNT, "sum": OP_SUM, "mean": OP_MEAN, "std": OP_STD, "min": OP_VALUE, "max": OP_VALUE, "last": OP_VALUE}
+OP_COUNT, OP_SUM, OP_MEAN, OP_STD, OP_VALUE, OP_VAR = range(6)
+OPS = {
+    "count": OP_COUNT,
+    "sum": OP_SUM,
+    "mean": OP_MEAN,
+    "share": OP_MEAN,
+    "var": OP_VAR,
+    "std": OP_STD,
+    "min": OP_VALUE,
+    "max": OP_VALUE,
+    "any": OP_VALUE,
+    "all": OP_VALUE,
+    "first": OP_VALUE,
+    "last": OP_VALUE,
+}
 PRESENT, EMPTY, AHEAD, STALE, UNBUILT, OVERFLOW = range(6)
 STATUSES = ("present", "empty", "ahead", "stale", "unbuilt", "overflow")
 
 FIRST = 1
 SECOND = 1 + DIGITS + BINS_1
-SIZES = {COUNT: 1, MOMENTS1: SECOND, MOMENTS2: SECOND + DIGITS + BINS_2, MIN: 2, MAX: 2, LAST: 5}
+SIZES = {COUNT: 1, MOMENTS1: SECOND, MOMENTS2: SECOND + DIGITS + BINS_2, MIN: 2, MAX: 2, LAST: 5, EARLIEST: 5}
 _LOW63 = np.int64(0x7FFFFFFFFFFFFFFF)
 
 
@@ -79,8 +92,13 @@ def add(area, base, kind, value_kind, time, major, minor, word, sign):
         key = sortable(word, value_kind)
         if area[base] == 1 or (key < area[base + 1]) == (kind == MIN):
             area[base + 1] = key
-    elif kind == LAST and (area[base] == 1 or _is_later(time, major, minor, area, base)):
+    elif _is_ordered(kind) and (area[base] == 1 or _is_later(time, major, minor, area, base) == (kind == LAST)):
         area[base + 1], area[base + 2], area[base + 3], area[base + 4] = time, major, minor, word
+
+
+@njit(cache=True, inline="always")
+def _is_ordered(kind):
+    return kind == LAST or kind == EARLIEST
 
 
 @njit(cache=True, inline="always")
@@ -106,7 +124,9 @@ def merge_areas(area, base, other, other_base, kind):
         key = other[other_base + 1]
         if area[base] == 0 or (key < area[base + 1]) == (kind == MIN):
             area[base + 1] = key
-    elif kind == LAST and (area[base] == 0 or _is_later(other[other_base + 1], other[other_base + 2], other[other_base + 3], area, base)):
+    elif _is_ordered(kind) and (
+        area[base] == 0 or _is_later(other[other_base + 1], other[other_base + 2], other[other_base + 3], area, base) == (kind == LAST)
+    ):
         area[base + 1 : base + 5] = other[other_base + 1 : other_base + 5]
     area[base] += n
 
@@ -134,8 +154,8 @@ def merge_words(area, base, kind, value_kind, words, at):
         if n and (area[base] == 0 or (key < area[base + 1]) == (kind == MIN)):
             area[base + 1] = key
         at += 1
-    elif kind == LAST and n:
-        if area[base] == 0 or _is_later(words[at], words[at + 1], words[at + 2], area, base):
+    elif _is_ordered(kind) and n:
+        if area[base] == 0 or _is_later(words[at], words[at + 1], words[at + 2], area, base) == (kind == LAST):
             area[base + 1], area[base + 2], area[base + 3] = words[at], words[at + 1], words[at + 2]
             area[base + 4] = at + 3 if value_kind == WIDE else words[at + 3]
         at += 3 + (wide_words(words, at + 3) if value_kind == WIDE else 1)
@@ -167,7 +187,7 @@ def closed_size(area, base, kind, value_kind, words, heap):
         if kind == MOMENTS2:
             size += 2 + max(area[base + SECOND + HI] - area[base + SECOND + LO] + 3, 0)
         return size
-    if kind == LAST and value_kind == WIDE and area[base]:
+    if _is_ordered(kind) and value_kind == WIDE and area[base]:
         reference = area[base + 4]
         return 4 + (wide_words(words, reference) if reference >= 0 else wide_words(heap, ~reference))
     return 5
@@ -185,7 +205,7 @@ def close(area, base, kind, value_kind, out, at, words, heap):
     elif kind == MIN or kind == MAX:
         out[at] = sortable(area[base + 1], value_kind) if area[base] else 0
         at += 1
-    elif kind == LAST and area[base]:
+    elif _is_ordered(kind) and area[base]:
         out[at], out[at + 1], out[at + 2] = area[base + 1], area[base + 2], area[base + 3]
         at += 3
         if value_kind == WIDE:
@@ -239,10 +259,13 @@ def result(area, base, kind, value_kind, op, out, out_floats, at):
         value, is_beyond = exact.rounded_int(area, base + FIRST, BINS_1)
         out[at] = value
         return OVERFLOW if is_beyond else PRESENT
-    if op == OP_STD:
+    if op == OP_STD or op == OP_VAR:
         if n < 2:
             return EMPTY
-        number, is_beyond = exact.standard_deviation(area, base + FIRST, base + SECOND, n)
+        if op == OP_STD:
+            number, is_beyond = exact.standard_deviation(area, base + FIRST, base + SECOND, n)
+        else:
+            number, is_beyond = exact.variance(area, base + FIRST, base + SECOND, n)
     else:
         number, is_beyond = exact.rounded_quotient(area, base + FIRST, BINS_1, OFFSET_1, n if op == OP_MEAN else 1)
     out_floats[at] = number

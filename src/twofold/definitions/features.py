@@ -1,4 +1,4 @@
-"""The feature words: tw.count, tw.sum, tw.mean, tw.min, tw.max, tw.last, tw.std."""
+"""The feature words: tw.count, tw.sum, tw.mean and the others; each has the name of an aggregate."""
 
 from __future__ import annotations
 
@@ -76,6 +76,31 @@ def mean(value: Value, over: Over = None, *, where: Condition = None, hop: Windo
 def std(value: Value, over: Over = None, *, where: Condition = None, hop: Window | None = None, ago: Window | None = None) -> Feature:
     """Sample standard deviation (n - 1): the root of the true variance, rounded; null below two values, 0 of a constant."""
     return _feature("std", value, over, where, hop, ago)
+
+
+def var(value: Value, over: Over = None, *, where: Condition = None, hop: Window | None = None, ago: Window | None = None) -> Feature:
+    """Sample variance (n - 1), rounded once; null below two values, 0 of a constant."""
+    return _feature("var", value, over, where, hop, ago)
+
+
+def share(value: Value, over: Over = None, *, where: Condition = None, hop: Window | None = None, ago: Window | None = None) -> Feature:
+    """Share of the events that meet a condition (a boolean column or expression); null in an empty window."""
+    return _feature("share", value, over, where, hop, ago)
+
+
+def any(value: Value, over: Over = None, *, where: Condition = None, hop: Window | None = None, ago: Window | None = None) -> Feature:
+    """Whether any event in the window meets a condition; null in an empty window."""
+    return _feature("any", value, over, where, hop, ago)
+
+
+def all(value: Value, over: Over = None, *, where: Condition = None, hop: Window | None = None, ago: Window | None = None) -> Feature:
+    """Whether all events in the window meet a condition; null in an empty window."""
+    return _feature("all", value, over, where, hop, ago)
+
+
+def first(value: Value, over: Over = None, *, where: Condition = None, hop: Window | None = None, ago: Window | None = None) -> Feature:
+    """The earliest value by event_time, ties by (history version, row) then (partition, offset); null in an empty window."""
+    return _feature("first", value, over, where, hop, ago)
 
 
 def min(value: Value, over: Over = None, *, where: Condition = None, hop: Window | None = None, ago: Window | None = None) -> Feature:

@@ -142,7 +142,7 @@ def _column(plan: ViewPlan, feature: FeaturePlan, words: Words, codes: Words, re
     is_value = codes == PRESENT
     if feature.aggregate in ("count", "sum"):
         is_value |= codes == EMPTY
-    if plan.slots[feature.slot].state == "last":
+    if plan.slots[feature.slot].state in ("last", "first"):
         source = ready[f"in{plan.slots[feature.slot].input}"]
         if plan.row is not None:
             source = source.struct.field(feature.name)
