@@ -51,6 +51,26 @@ def pytest_configure(config: pytest.Config) -> None:
         config.option.hypothesis_seed = str(random.SystemRandom().randrange(2**32))
 
 
+SLOW = (
+    "tests/crash/",
+    "tests/parity/test_planted.py",
+    "tests/parity/test_stories.py::test_every_mode_is_the_reference_on_disk",
+    "tests/whole/test_no_leakage.py",
+    "tests/contracts/test_registry.py::TestCrash",
+    "tests/serving/test_http.py::test_a_store_that_hangs",
+    "tests/unit/test_check.py::test_the_examples_are_right",
+    "tests/unit/test_flights_data.py",
+)
+"""What `make test-quick` leaves out beside the tests marked slow: whole folders, files, or tests by the beginning of their name."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that make test-quick leaves out."""
+    for item in items:
+        if item.nodeid.startswith(SLOW):
+            item.add_marker(pytest.mark.slow)
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """Print the seed, in quiet runs too."""
     seed = config.option.hypothesis_seed

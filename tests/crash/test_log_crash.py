@@ -120,8 +120,7 @@ def test_what_a_killed_process_had_acknowledged_is_there_and_nothing_by_halves(t
             acknowledged.append(int(process.stdout.readline()))
         process.send_signal(signal.SIGKILL)
         acknowledged += [int(line) for line in process.stdout]  # not by communicate(), which passes over what readline() has buffered
-        process.wait()
-        process.stdout.close()
+        process.communicate()
 
         log = SqliteLog(tmp_path / "log")
         first, second = numbers(whole(log, "s", 0)), numbers(whole(log, "s", 1))
