@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from twofold.clocks import ManualClock, ReplayClock, SystemClock
 from twofold.definitions.base import Category
 from twofold.definitions.events import Events
-from twofold.definitions.features import all, any, count, first, last, max, mean, min, share, std, sum, var
+from twofold.definitions.features import all, any, count, first, last, max, mean, min, rate, share, std, sum, time_since_last, var
 from twofold.definitions.model import Cached, Default, Label, Model, Rows
 from twofold.definitions.project import Project
 from twofold.definitions.table import Table
@@ -42,9 +42,11 @@ __all__ = [
     "max",
     "mean",
     "min",
+    "rate",
     "share",
     "std",
     "sum",
+    "time_since_last",
     "var",
 ]
 

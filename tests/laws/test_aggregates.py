@@ -16,9 +16,9 @@ from twofold.testing.laws import Law, check_laws, state_of, value_of
 from twofold.testing.strategies import items, three_parts, values
 
 EVERY = [pytest.param(name, kind, id=f"{name}-{kind}") for name, cls in sorted(registered().items()) for kind in sorted(cls.accepts)]
-ZEROS = {"count": 0, "sum": 0}
+ZEROS = {"count": 0, "sum": 0, "rate": 0}
 """Of an empty window; the other aggregates are null there."""
-NULL_BELOW = {"count": 0, "sum": 0, "std": 2, "var": 2}
+NULL_BELOW = {"count": 0, "sum": 0, "rate": 0, "std": 2, "var": 2}
 """Fewest values of a result; 1 for the other aggregates."""
 
 
@@ -50,7 +50,7 @@ def test_null_where_the_semantics_say_so(name: str, kind: str) -> None:
 def test_types_of_results() -> None:
     types = {(name, kind): cls(kind).result_type for name, cls in registered().items() for kind in cls.accepts}
     assert {kind for (name, _), kind in types.items() if name == "count"} == {"int"}
-    assert {kind for (name, _), kind in types.items() if name in ("mean", "std", "var", "share")} == {"float"}
+    assert {kind for (name, _), kind in types.items() if name in ("mean", "std", "var", "share", "rate", "time_since_last")} == {"float"}
     assert [types["sum", kind] for kind in ("float", "int", "bool")] == ["float", "int", "int"]
     assert all(result == kind for (name, kind), result in types.items() if name in ("min", "max", "first", "last", "any", "all"))
 

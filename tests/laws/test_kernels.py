@@ -16,7 +16,7 @@ from twofold.algebra.moments import PowerSums, balanced_digits, fixed_point
 from twofold.algebra.programme import new_areas, value_kind
 from twofold.algebra.words import WIDE_TYPES, decode_value, decode_wide, encode_value, encode_wide
 from twofold.plan.merge import single_slot_programme
-from twofold.testing.laws import same_value, state_of, value_of
+from twofold.testing.laws import READ_WINDOW, same_value, state_of, value_of
 from twofold.testing.strategies import LARGEST, SMALLEST, floats, ints, items, three_parts
 
 EVERY = [pytest.param(cls(kind), id=f"{name}-{kind}") for name, cls in sorted(registered().items()) for kind in sorted(cls.accepts)]
@@ -62,13 +62,14 @@ class Area:
     def value(self, other: Any = None) -> Any:
         out = np.full(1, -7, np.int64)
         op = states.OPS[self.aggregate.name]
-        code = states.result(self.words, 0, self.kind, self.value_kind, op, out, out.view(np.float64), 0)
+        t, width = READ_WINDOW.end_us, READ_WINDOW.width_us
+        code = states.result(self.words, 0, self.kind, self.value_kind, op, t, width, out, out.view(np.float64), 0)
         if code == states.OVERFLOW:
             return OVERFLOW
-        if code == states.EMPTY and self.aggregate.name not in ("count", "sum"):
+        if code == states.EMPTY and self.aggregate.name not in states.ZERO_IF_EMPTY:
             return None
         word = int(out[0])
-        if self.aggregate.input_type not in WIDE_TYPES or self.aggregate.name == "count":
+        if self.aggregate.result_type not in WIDE_TYPES:
             return decode_value(word, self.aggregate.result_type)
         source, at = (other, word) if word >= 0 else (self.heap, ~word)
         raw = decode_wide(tuple(source[at : at + states.wide_words(source, at)].tolist()))

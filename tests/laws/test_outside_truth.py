@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 import sys
+from datetime import UTC, datetime, timedelta
 from fractions import Fraction
 from typing import Any
 
@@ -13,6 +14,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from twofold.algebra.base import OVERFLOW, Item, registered
+from twofold.algebra.windows import window_at
+from twofold.instants import US_PER_SECOND, hop_for, to_us
 from twofold.testing.laws import same_value, state_of, value_of
 from twofold.testing.strategies import LARGEST, SMALLEST, floats, ints, values
 
@@ -148,6 +151,21 @@ def test_any_all_and_share_are_the_builtins(drawn: list[bool]) -> None:
     assert result("any", "bool", drawn) is any(drawn)
     assert result("all", "bool", drawn) is all(drawn)
     assert same_value(result("share", "bool", drawn), drawn.count(True) / len(drawn))
+
+
+@given(st.lists(st.datetimes(datetime(1900, 1, 1), datetime(2100, 1, 1), timezones=st.just(UTC)), min_size=1), st.timedeltas(timedelta(0)))
+def test_time_since_last_is_the_difference_of_datetimes(drawn: list[datetime], wait: timedelta) -> None:
+    wait %= timedelta(days=36500)
+    aggregate, t = registered()["time_since_last"]("event"), max(drawn) + wait
+    state = state_of(aggregate, [Item(True, to_us(moment), (1, i)) for i, moment in enumerate(drawn)])
+    assert same_value(aggregate.result(state, to_us(t), window_at(to_us(t), None, 0)), wait.total_seconds())
+
+
+@given(st.integers(0, 10**6), st.integers(1, 10**8))
+@example(3, 3600)
+def test_rate_is_the_count_divided_by_the_seconds_of_the_window(count: int, seconds: int) -> None:
+    rate, width = registered()["rate"]("event"), seconds * US_PER_SECOND
+    assert same_value(rate.result(count, 0, window_at(0, width, hop_for(width))), count / seconds)
 
 
 @given(st.lists(st.floats(-1e100, 1e100), min_size=2, max_size=30))

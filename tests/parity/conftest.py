@@ -87,6 +87,10 @@ fixed = tw.Table("fixed", key="a", schema={"a": str, "x": float, "i": int})
 FEATURES = {
     "n": tw.count(over=W),
     "n_all": tw.count(),
+    "rate": tw.rate(over=["2s", "1h"]),
+    "rate_if": tw.rate("x", over="1m", where=pl.col("f")),
+    "since": tw.time_since_last(over=W),
+    "since_s": tw.time_since_last("s"),
     "sum_x": tw.sum("x", over=W),
     "mean_x": tw.mean("x", over=W),
     "std_x": tw.std("x", over=W),
@@ -109,7 +113,7 @@ FEATURES = {
     "sum_if": tw.sum("x", over="1h", where=pl.col("f")),
     "inverse": tw.mean(1 / pl.col("i"), over="7d"),
 }
-SOME = {name: FEATURES[name] for name in ("n", "sum_x", "std_i", "max_x", "last_s", "share")}
+SOME = {name: FEATURES[name] for name in ("n", "sum_x", "std_i", "max_x", "last_s", "share", "since")}
 ODD_HOPS = {"q": tw.sum("x", over="1h", hop="15m"), "p": tw.std("x", over="6h", hop="5m"), "r": tw.max("i", over="2d", hop="1d")}
 changed = events.filter(pl.col("i").is_null() | (pl.col("i") != 7)).with_columns(x=pl.col("x") / 3).rename(a="key")
 VIEWS = {

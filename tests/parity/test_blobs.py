@@ -28,6 +28,7 @@ SCHEMA = {"k": str, "x": float, "i": int, "s": str, "d": datetime}
 W = ["1m", "1h", "7d"]
 FEATURES = {
     "n": tw.count(over=W),
+    "since": tw.time_since_last("x", over="1h"),
     "x": tw.sum("x", over=W),
     "std": tw.std("x", over="1h"),
     "var": tw.var("x", over="1h"),

@@ -155,6 +155,7 @@ CASES: dict[str, tuple[str, str, str]] = {
     "feature: neighbouring rows": (DELAY, DELAY.replace('"delay", over', 'pl.col("delay").shift(1), over'), "feature 'delay' of view 'airport': shift() looks at other rows"),
     "feature: an aggregate inside": (DELAY, DELAY.replace('"delay", over', 'pl.col("delay").max(), over'), "max() is an aggregate over rows"),
     "feature: no expression": (DELAY, DELAY.replace('"delay", over', "5, over"), "5 is no expression"),
+    "feature: no window": (DELAY, DELAY + ' "x": tw.rate(),', "tw.rate needs a window; give over="),
     "feature: no input": (DELAY, DELAY.replace('"delay", over', "None, over"), "tw.mean needs a column or an expression"),
     "feature: no duration": (DELAY, DELAY.replace('["1h", "7d"]', '["1h", "soon", "7d"]'), "window of feature 'delay' of view 'airport': 'soon' is no duration"),
     "feature: window twice": (DELAY, DELAY.replace('["1h", "7d"]', '["1h", "7d", "60m"]'), "the windows '1h' and '60m' are the same"),

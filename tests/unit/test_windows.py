@@ -69,7 +69,7 @@ def test_a_window_is_as_long_as_asked_and_less_than_a_hop_more(t: int, width: in
     assert window.start_us is not None
     assert window.start_us % hop == 0
     assert width <= t - window.start_us < width + hop
-    assert window_at(t, None, 0) == (None, t)
+    assert window_at(t, None, 0) == (None, t, None)
 
 
 # Levels

@@ -27,10 +27,14 @@ LOG_ORDER = 1 << 40
 
 
 class Window(NamedTuple):
-    """`[start_us, end_us)`, the tail already rounded down to the hop; `start_us` None is the beginning of time."""
+    """`[start_us, end_us)`, the tail already rounded down to the hop; `start_us` None is the beginning of time.
+
+    `width_us` is the width that was asked for, without the rounding; None where all events before t count.
+    """
 
     start_us: int | None
     end_us: int
+    width_us: int | None
 
 
 class Overflow:
@@ -55,6 +59,8 @@ class Aggregate(ABC, Generic[S]):
     """Kind of the state; aggregates of one kind over one input share it."""
     accepts: ClassVar[frozenset[str]]
     """Type names of inputs."""
+    needs_window: ClassVar[bool] = False
+    """Whether it has no meaning over all time."""
 
     def __init__(self, input_type: str) -> None:
         if input_type not in self.accepts:
@@ -93,10 +99,11 @@ class Aggregate(ABC, Generic[S]):
 
 def registered() -> dict[str, type[Aggregate[Any]]]:
     """Every aggregate by its name."""
-    from twofold.algebra import counts, extremes, moments, ordered
+    from twofold.algebra import counts, extremes, moments, ordered, recency
 
     classes: list[type[Aggregate[Any]]] = [
         counts.Count,
+        counts.Rate,
         moments.Sum,
         moments.Mean,
         moments.Share,
@@ -108,6 +115,7 @@ def registered() -> dict[str, type[Aggregate[Any]]]:
         extremes.AllOf,
         ordered.First,
         ordered.Last,
+        recency.TimeSinceLast,
     ]
     return {cls.name: cls for cls in classes}
 

@@ -26,6 +26,7 @@ def read(words, part_starts, t, p, areas, out, out_floats, out_status):
         if part_starts[part] < part_starts[part + 1]:
             is_exact = _spread(words, part_starts[part], t, tails, order, p, areas, touched) and is_exact
     kinds, value_kinds, _, bases = programme.slots_of(p)
+    widths, _ = programme.windows_of(p)
     feature_slots, feature_windows, operations = programme.features_of(p)
     total = areas[tails.size]
     for place in range(tails.size):
@@ -35,9 +36,9 @@ def read(words, part_starts, t, p, areas, out, out_floats, out_status):
                 states.clear(areas[place], bases[slot], kinds[slot])
         for feature in range(feature_slots.size):
             if feature_windows[feature] == order[place]:
-                slot = feature_slots[feature]
+                slot, op, width = feature_slots[feature], operations[feature], widths[order[place]]
                 out_status[feature] = states.result(
-                    total, bases[slot], kinds[slot], value_kinds[slot], operations[feature], out, out_floats, feature
+                    total, bases[slot], kinds[slot], value_kinds[slot], op, t, width, out, out_floats, feature
                 )
     for slot in range(kinds.size):
         states.clear(total, bases[slot], kinds[slot])

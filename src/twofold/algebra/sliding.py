@@ -10,7 +10,7 @@ import numpy as np
 from numba import njit
 
 from twofold.algebra import states
-from twofold.algebra.states import COUNT, EARLIEST, LAST, MIN, MOMENTS1, MOMENTS2
+from twofold.algebra.states import COUNT, EARLIEST, LAST, MIN, MOMENTS1, MOMENTS2, NEWEST
 from twofold.instants import BEGIN_US
 
 
@@ -62,7 +62,7 @@ def _slide_group(
                 elif kind == EARLIEST:
                     queue[queue_to] = high
                     queue_to += 1
-                elif kind != LAST:
+                elif kind != LAST and kind != NEWEST:
                     key = states.sortable(values[high], value_kind)
                     while queue_to > queue_from and _is_beaten(states.sortable(values[queue[queue_to - 1]], value_kind), key, kind):
                         queue_to -= 1
@@ -83,7 +83,7 @@ def _slide_group(
             for i in range(low, high):
                 if valid[i] and seen[i] < row_horizon[row]:
                     states.add(current, 0, kind, value_kind, times[i], i, 0, i if kind == LAST or kind == EARLIEST else values[i], 1)
-        elif kind == LAST:
+        elif kind == LAST or kind == NEWEST:
             current = area[1]
             if latest >= low:
                 states.add(current, 0, kind, value_kind, times[latest], latest, 0, latest, 1)
@@ -93,7 +93,7 @@ def _slide_group(
                 at = queue[queue_from]
                 states.add(current, 0, kind, value_kind, times[at], at, 0, at if kind == EARLIEST else values[at], 1)
         for i in range(ops.size):
-            out_status[i, row] = states.result(current, 0, kind, value_kind, ops[i], out[i], out_floats[i], row)
+            out_status[i, row] = states.result(current, 0, kind, value_kind, ops[i], row_t[row], width, out[i], out_floats[i], row)
         states.clear(area[1], 0, kind)
     states.clear(area[0], 0, kind)
 

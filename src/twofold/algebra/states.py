@@ -1,8 +1,9 @@
 """States compiled: areas (open states in an int64 array) and words (closed states in a blob), one dispatch for all kinds.
 
 Area of a kind: count `[n]`; moments1 `[n, accumulator]`; moments2 `[n, accumulator, accumulator of squares]`; min and max
-`[n, sortable value]`; last and first `[n, event_time, major, minor, value]`. A value is a word; a *wide* value (text, row) is a reference:
-`r >= 0` points into the words at hand, `~r` into the heap of incoming events, both at a count of bytes that the bytes follow.
+`[n, sortable value]`; newest `[n, event_time]`; last and first `[n, event_time, major, minor, value]`. A value is a word; a *wide*
+value (text, row) is a reference: `r >= 0` points into the words at hand, `~r` into the heap of incoming events, both at a count of
+bytes that the bytes follow.
 """
 
 from __future__ import annotations
@@ -12,11 +13,21 @@ from numba import njit
 
 from twofold.algebra import exact
 from twofold.algebra.exact import BINS_1, BINS_2, DIGITS, HI, LO, OFFSET_1
+from twofold.instants import US_PER_SECOND
 
-COUNT, MOMENTS1, MOMENTS2, MIN, MAX, LAST, EARLIEST = range(7)
-KINDS = {"count": COUNT, "moments1": MOMENTS1, "moments2": MOMENTS2, "min": MIN, "max": MAX, "last": LAST, "first": EARLIEST}
+COUNT, MOMENTS1, MOMENTS2, MIN, MAX, LAST, EARLIEST, NEWEST = range(8)
+KINDS = {
+    "count": COUNT,
+    "moments1": MOMENTS1,
+    "moments2": MOMENTS2,
+    "min": MIN,
+    "max": MAX,
+    "last": LAST,
+    "first": EARLIEST,
+    "newest": NEWEST,
+}
 FLOAT, INT, WIDE = range(3)
-OP_COUNT, OP_SUM, OP_MEAN, OP_STD, OP_VALUE, OP_VAR = range(6)
+OP_COUNT, OP_SUM, OP_MEAN, OP_STD, OP_VALUE, OP_VAR, OP_SINCE, OP_RATE = range(8)
 OPS = {
     "count": OP_COUNT,
     "sum": OP_SUM,
@@ -30,13 +41,17 @@ OPS = {
     "all": OP_VALUE,
     "first": OP_VALUE,
     "last": OP_VALUE,
+    "time_since_last": OP_SINCE,
+    "rate": OP_RATE,
 }
+ZERO_IF_EMPTY = frozenset({"count", "sum", "rate"})
+"""Aggregates that are 0, not null, in an empty window."""
 PRESENT, EMPTY, AHEAD, STALE, UNBUILT, OVERFLOW = range(6)
 STATUSES = ("present", "empty", "ahead", "stale", "unbuilt", "overflow")
 
 FIRST = 1
 SECOND = 1 + DIGITS + BINS_1
-SIZES = {COUNT: 1, MOMENTS1: SECOND, MOMENTS2: SECOND + DIGITS + BINS_2, MIN: 2, MAX: 2, LAST: 5, EARLIEST: 5}
+SIZES = {COUNT: 1, MOMENTS1: SECOND, MOMENTS2: SECOND + DIGITS + BINS_2, MIN: 2, MAX: 2, LAST: 5, EARLIEST: 5, NEWEST: 2}
 _LOW63 = np.int64(0x7FFFFFFFFFFFFFFF)
 
 
@@ -88,12 +103,17 @@ def add(area, base, kind, value_kind, time, major, minor, word, sign):
                 exact.normalise(area, base + SECOND, BINS_2)
         if area[base] & (exact.SAFE_ADDITIONS - 1) == 0:
             exact.normalise(area, base + FIRST, BINS_1)
-    elif kind == MIN or kind == MAX:
-        key = sortable(word, value_kind)
+    elif _is_extreme(kind):
+        key = time if kind == NEWEST else sortable(word, value_kind)
         if area[base] == 1 or (key < area[base + 1]) == (kind == MIN):
             area[base + 1] = key
     elif _is_ordered(kind) and (area[base] == 1 or _is_later(time, major, minor, area, base) == (kind == LAST)):
         area[base + 1], area[base + 2], area[base + 3], area[base + 4] = time, major, minor, word
+
+
+@njit(cache=True, inline="always")
+def _is_extreme(kind):
+    return kind == MIN or kind == MAX or kind == NEWEST
 
 
 @njit(cache=True, inline="always")
@@ -120,7 +140,7 @@ def merge_areas(area, base, other, other_base, kind):
         _merge_digits(area, base + FIRST, other, other_base + FIRST)
         if kind == MOMENTS2:
             _merge_digits(area, base + SECOND, other, other_base + SECOND)
-    elif kind == MIN or kind == MAX:
+    elif _is_extreme(kind):
         key = other[other_base + 1]
         if area[base] == 0 or (key < area[base + 1]) == (kind == MIN):
             area[base + 1] = key
@@ -149,8 +169,8 @@ def merge_words(area, base, kind, value_kind, words, at):
         at = _merge_closed_digits(area, base + FIRST, words, at)
         if kind == MOMENTS2:
             at = _merge_closed_digits(area, base + SECOND, words, at)
-    elif kind == MIN or kind == MAX:
-        key = sortable(words[at], value_kind)
+    elif _is_extreme(kind):
+        key = words[at] if kind == NEWEST else sortable(words[at], value_kind)
         if n and (area[base] == 0 or (key < area[base + 1]) == (kind == MIN)):
             area[base + 1] = key
         at += 1
@@ -202,8 +222,9 @@ def close(area, base, kind, value_kind, out, at, words, heap):
         at = _close_digits(area, base + FIRST, BINS_1, out, at)
         if kind == MOMENTS2:
             at = _close_digits(area, base + SECOND, BINS_2, out, at)
-    elif kind == MIN or kind == MAX:
-        out[at] = sortable(area[base + 1], value_kind) if area[base] else 0
+    elif _is_extreme(kind):
+        key = area[base + 1] if area[base] else 0
+        out[at] = key if kind == NEWEST else sortable(key, value_kind)
         at += 1
     elif _is_ordered(kind) and area[base]:
         out[at], out[at + 1], out[at + 2] = area[base + 1], area[base + 2], area[base + 3]
@@ -240,10 +261,11 @@ def copy_wide(reference, words, heap, out, at):
 
 
 @njit(cache=True)
-def result(area, base, kind, value_kind, op, out, out_floats, at):
-    """Write a feature's word to out[at] (floats to the same memory through out_floats); returns its status.
+def result(area, base, kind, value_kind, op, t, width, out, out_floats, at):
+    """Write a feature's word at t to out[at] (floats to the same memory through out_floats); returns its status.
 
-    A null is the word 0 with the status EMPTY or OVERFLOW; count and sum of no events are 0 and EMPTY too.
+    `width` is that of the window (-1: all time). A null is the word 0 with the status EMPTY or OVERFLOW; an aggregate of
+    `ZERO_IF_EMPTY` is 0 and EMPTY too.
     """
     n = area[base]
     out[at] = 0
@@ -252,6 +274,12 @@ def result(area, base, kind, value_kind, op, out, out_floats, at):
         return PRESENT if n else EMPTY
     if n == 0:
         return EMPTY
+    if op == OP_RATE:
+        out_floats[at] = float(n) / (width / US_PER_SECOND)
+        return PRESENT
+    if op == OP_SINCE:
+        out_floats[at] = float(t - area[base + 1]) / US_PER_SECOND
+        return PRESENT
     if op == OP_VALUE:
         out[at] = sortable(area[base + 1], value_kind) if kind == MIN or kind == MAX else area[base + 4]
         return PRESENT

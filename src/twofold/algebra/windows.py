@@ -18,7 +18,7 @@ RAW_EVENTS = 64
 
 def window_at(t_us: int, width_us: int | None, hop_us: int) -> Window:
     """`[floor(t - width, hop), t)`; all events before t where `width_us` is None."""
-    return Window(None if width_us is None else floor_to(t_us - width_us, hop_us), t_us)
+    return Window(None if width_us is None else floor_to(t_us - width_us, hop_us), t_us, width_us)
 
 
 @dataclass(frozen=True)

@@ -107,6 +107,7 @@ def _feature_problems(name: str, feature: Feature, view: View, source: Stepped) 
     yield from _input(feature, source, describe(view.source), what).problems
     if feature.where is not None:
         yield from check_expression(feature.where, source.columns, describe(view.source), f"where of {what}", place, {"bool"}).problems
+    yield from _missing_window_problems(feature, what)
     widths: dict[int, Any] = {}
     for window in feature.over:
         found = list(duration_problems(window, f"window of {what}", place))
@@ -118,6 +119,13 @@ def _feature_problems(name: str, feature: Feature, view: View, source: Stepped) 
             widths[width] = window
     if feature.hop is not None:
         yield from _hop_problems(feature.hop, list(widths), bool(feature.over), what, place)
+
+
+def _missing_window_problems(feature: Feature, what: str) -> Problems:
+    from twofold.algebra.base import registered
+
+    if not feature.over and registered()[feature.aggregate].needs_window:
+        yield Problem(f"{what}: tw.{feature.aggregate} needs a window; give over=, as in over='1h'", feature.place)
 
 
 def _hop_problems(hop: Any, widths: list[int], has_windows: bool, what: str, place: Place) -> Problems:

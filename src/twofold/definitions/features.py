@@ -63,6 +63,20 @@ def count(
     return _feature("count", value, over, where, hop, ago)
 
 
+def rate(
+    value: Value | None = None, over: Over = None, *, where: Condition = None, hop: Window | None = None, ago: Window | None = None
+) -> Feature:
+    """Events a second, or those whose `value` is not null: the count divided by `over`, which it needs; 0 in an empty window."""
+    return _feature("rate", value, over, where, hop, ago)
+
+
+def time_since_last(
+    value: Value | None = None, over: Over = None, *, where: Condition = None, hop: Window | None = None, ago: Window | None = None
+) -> Feature:
+    """Seconds from the event_time of the latest event, or of the latest whose `value` is not null, to t; null in an empty window."""
+    return _feature("time_since_last", value, over, where, hop, ago)
+
+
 def sum(value: Value, over: Over = None, *, where: Condition = None, hop: Window | None = None, ago: Window | None = None) -> Feature:
     """The true sum, rounded once to the nearest float64 (equal to `math.fsum`); exact for integers; 0 in an empty window."""
     return _feature("sum", value, over, where, hop, ago)

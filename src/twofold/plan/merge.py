@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from twofold.algebra import reading, tiles
 from twofold.algebra.programme import Slot, Words, assemble, new_areas
-from twofold.algebra.states import AHEAD, EMPTY, PRESENT, STALE, STATUSES
+from twofold.algebra.states import AHEAD, EMPTY, PRESENT, STALE, STATUSES, ZERO_IF_EMPTY
 from twofold.algebra.windows import SLACK_US, Levels
 from twofold.algebra.words import WIDE_TYPES, decode_value
 from twofold.instants import BEGIN_US, US_PER_SECOND
@@ -80,7 +80,7 @@ class ViewReader:
         self._features = len(plan.features)
         wide = [f.aggregate in ("first", "last") and plan.inputs[plan.slots[f.slot].input].type in WIDE_TYPES for f in plan.features]
         self._kinds = tuple("wide" if is_wide else f.type for is_wide, f in zip(wide, plan.features, strict=True))
-        self._zero_if_empty = tuple(feature.aggregate in ("count", "sum") for feature in plan.features)
+        self._zero_if_empty = tuple(feature.aggregate in ZERO_IF_EMPTY for feature in plan.features)
         self._all_present = (STATUSES[PRESENT],) * self._features
         self._scratch = threading.local()
 

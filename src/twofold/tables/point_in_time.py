@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from twofold.algebra import sliding, states
 from twofold.algebra.programme import new_areas, value_kind
-from twofold.algebra.states import EMPTY, PRESENT, STATUSES
+from twofold.algebra.states import EMPTY, PRESENT, STATUSES, ZERO_IF_EMPTY
 from twofold.algebra.words import WIDE_TYPES
 from twofold.plan.inputs import POLARS_TYPES, TIME, words_of
 from twofold.plan.merge import single_slot_programme
@@ -140,7 +140,7 @@ def _column(plan: ViewPlan, feature: FeaturePlan, words: Words, codes: Words, re
     """Words and status codes as a column of the feature's type, null where the semantics say null."""
     dtype = POLARS_TYPES[feature.type]
     is_value = codes == PRESENT
-    if feature.aggregate in ("count", "sum"):
+    if feature.aggregate in ZERO_IF_EMPTY:
         is_value |= codes == EMPTY
     if plan.slots[feature.slot].state in ("last", "first"):
         source = ready[f"in{plan.slots[feature.slot].input}"]

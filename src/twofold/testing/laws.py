@@ -13,11 +13,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from twofold.algebra.base import Aggregate, Item, Window
+from twofold.instants import DAY_US
 
 Items = Sequence[Item]
 Law = Callable[[Aggregate[Any], Items, Items, Items], None]
 
-_WINDOW = Window(None, 2**62)
+READ_WINDOW = Window(None, 2**62 - 1, DAY_US)
+"""The window of `value_of`: it reaches every event, and has a width for aggregates that need one."""
 _READ_TIMES = 10
 
 
@@ -30,8 +32,8 @@ def state_of(aggregate: Aggregate[Any], items: Items) -> Any:
 
 
 def value_of(aggregate: Aggregate[Any], state: Any) -> Any:
-    """The result of a state over all time."""
-    return aggregate.result(state, _WINDOW.end_us, _WINDOW)
+    """The result of a state, read in `READ_WINDOW` at its end."""
+    return aggregate.result(state, READ_WINDOW.end_us, READ_WINDOW)
 
 
 def same_value(left: Any, right: Any) -> bool:

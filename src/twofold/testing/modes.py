@@ -12,6 +12,7 @@ from typing import Any, Literal
 import polars as pl
 
 from twofold.algebra.base import LOG_ORDER, OVERFLOW
+from twofold.algebra.states import ZERO_IF_EMPTY
 from twofold.algebra.windows import RAW_EVENTS, RAW_SPAN_US, SLACK_US
 from twofold.instants import DAY_US, to_us
 from twofold.keys import Key
@@ -247,6 +248,6 @@ def _statuses(plan: ViewPlan, aggregate: str, expected: Any) -> tuple[str, ...]:
         return ("overflow",)
     if expected is None:
         return ("empty",) if plan.row is None else ("empty", *present)
-    if expected == 0 and aggregate in ("count", "sum"):
-        return ("empty",) if aggregate == "count" else ("empty", *present)
+    if expected == 0 and aggregate in ZERO_IF_EMPTY:
+        return ("empty", *present) if aggregate == "sum" else ("empty",)
     return present
