@@ -59,6 +59,8 @@ SLOW = (
     "tests/contracts/test_registry.py::TestCrash",
     "tests/serving/test_http.py::test_a_store_that_hangs",
     "tests/unit/test_check.py::test_the_examples_are_right",
+    "tests/laws/test_kernels.py",
+    "tests/serving/test_predictors.py",
     "tests/unit/test_flights_data.py",
 )
 """What `make test-quick` leaves out beside the tests marked slow: whole folders, files, or tests by the beginning of their name."""
