@@ -14,6 +14,7 @@ from twofold.algebra import exact, states
 from twofold.algebra.base import OVERFLOW, Aggregate, Item, registered
 from twofold.algebra.moments import PowerSums, balanced_digits, fixed_point
 from twofold.algebra.programme import new_areas, value_kind
+from twofold.algebra.wide import wide_words
 from twofold.algebra.words import WIDE_TYPES, decode_value, decode_wide, encode_value, encode_wide
 from twofold.plan.merge import single_slot_programme
 from twofold.testing.laws import READ_WINDOW, same_value, state_of, value_of
@@ -21,6 +22,8 @@ from twofold.testing.strategies import LARGEST, SMALLEST, floats, ints, items, t
 
 EVERY = [pytest.param(cls(kind), id=f"{name}-{kind}") for name, cls in sorted(registered().items()) for kind in sorted(cls.accepts)]
 GROUPS = [param for param in EVERY if param.values[0].state in ("count", "moments1", "moments2")]
+
+NOTHING = np.zeros(0, np.int64)
 
 
 class Area:
@@ -40,7 +43,10 @@ class Area:
                 self.heap = np.concatenate([self.heap, np.array(encode_wide(item.value), np.int64)])
             elif self.aggregate.input_type != "event":
                 word = encode_value(item.value, self.aggregate.input_type)
-            states.add(self.words, 0, self.kind, self.value_kind, item.event_time, *item.order, word, sign)
+            if sign > 0:
+                states.add_event(self.words, 0, self.kind, self.value_kind, item.event_time, *item.order, word, self.heap[:0], self.heap)
+            else:
+                states.add(self.words, 0, self.kind, self.value_kind, item.event_time, *item.order, word, sign)
         return self
 
     def closed(self, other: Any = None) -> tuple[int, ...]:
@@ -55,7 +61,7 @@ class Area:
     def merge_closed(self, words: tuple[int, ...]) -> Any:
         """Merge closed words, put behind other words as in a blob; returns the array that holds them."""
         array = np.array([1, 2, 3, *words], np.int64)
-        end = states.merge_words(self.words, 0, self.kind, self.value_kind, array, 3)
+        end = states.merge_words(self.words, 0, self.kind, self.value_kind, array, 3, self.heap)
         assert end == array.size, "merge_words did not read the whole state"
         return array
 
@@ -72,7 +78,7 @@ class Area:
         if self.aggregate.result_type not in WIDE_TYPES:
             return decode_value(word, self.aggregate.result_type)
         source, at = (other, word) if word >= 0 else (self.heap, ~word)
-        raw = decode_wide(tuple(source[at : at + states.wide_words(source, at)].tolist()))
+        raw = decode_wide(tuple(source[at : at + wide_words(source, at)].tolist()))
         return raw if self.aggregate.input_type == "row" else raw.decode("utf-8", "surrogatepass")
 
     def is_zero(self) -> bool:
@@ -108,7 +114,7 @@ def test_merging_is_the_plain_one_of_areas_and_of_words(aggregate: Aggregate[Any
         if aggregate.input_type not in WIDE_TYPES:
             for _ in range(10):
                 left = Area(aggregate).add(parts[0])
-                states.merge_areas(left.words, 0, right.words, 0, left.kind)
+                states.merge_areas(left.words, 0, right.words, 0, left.kind, left.value_kind, NOTHING, NOTHING)
                 assert left.closed() == union
             assert (right.words == before).all(), "merging changed the other state"
 

@@ -183,7 +183,7 @@ def test_a_constant_column_has_no_deviation_and_its_own_mean(value: float, count
     assert same_value(result("mean", "float", [value] * count), value)
 
 
-@pytest.mark.parametrize("kind", ["float", "int", "bool", "datetime"])
+@pytest.mark.parametrize("kind", ["float", "int", "bool", "datetime", "str", "category"])
 def test_min_and_max_are_the_builtins(kind: str) -> None:
     @given(st.lists(values(kind), min_size=1))
     def holds(drawn: list[Any]) -> None:

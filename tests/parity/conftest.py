@@ -99,6 +99,8 @@ FEATURES = {
     "min_i": tw.min("i", over=W),
     "max_x": tw.max("x", over=W),
     "min_d": tw.min("d", over="1h"),
+    "min_s": tw.min("s", over=W),
+    "max_s": tw.max("s"),
     "var_x": tw.var("x", over=W),
     "var_i": tw.var("i", over="1h"),
     "first_s": tw.first("s", over=W),
@@ -113,7 +115,7 @@ FEATURES = {
     "sum_if": tw.sum("x", over="1h", where=pl.col("f")),
     "inverse": tw.mean(1 / pl.col("i"), over="7d"),
 }
-SOME = {name: FEATURES[name] for name in ("n", "sum_x", "std_i", "max_x", "last_s", "share", "since")}
+SOME = {name: FEATURES[name] for name in ("n", "sum_x", "std_i", "max_x", "last_s", "min_s", "share", "since")}
 ODD_HOPS = {"q": tw.sum("x", over="1h", hop="15m"), "p": tw.std("x", over="6h", hop="5m"), "r": tw.max("i", over="2d", hop="1d")}
 changed = events.filter(pl.col("i").is_null() | (pl.col("i") != 7)).with_columns(x=pl.col("x") / 3).rename(a="key")
 VIEWS = {
@@ -186,7 +188,7 @@ class Story:
             "b": None if rng.random() < 0.05 else rng.choice(B),
             "x": self.x(),
             "i": rng.choice([None, 1, 7, -3, rng.choice(HOSTILE_INTS)]),
-            "s": rng.choice([None, "", "\u00e9\0x", "longer than eight bytes"]),
+            "s": rng.choice([None, "", "\u00e9\0x", "longer than eight bytes", "longer than", "longer t", "longer t\0"]),
             "f": rng.choice([None, True, False]),
             "d": None if rng.random() < 0.3 else rng.choice([t + rng.randint(-100, 100), floor_to(t, DAY_US)]),
             "t": t,

@@ -35,6 +35,7 @@ FEATURES = {
     "first": tw.first("s", over=W),
     "i": tw.min("i", over=W),
     "s": tw.last("s", over=W),
+    "least": tw.min("s", over=W),
     "d": tw.max("d", over="1h"),
     "odd": tw.max("x", over="6h", hop="5m"),
 }

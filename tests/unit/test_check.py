@@ -321,12 +321,6 @@ NOT_YET = {
     "sample": (ROWS, ROWS.replace("schedule,", "schedule, sample=0.1,"), "Rows(sample=)"),
     "weight": (ROWS, ROWS.replace("schedule,", "schedule, weight='distance',"), "Rows(weight=)"),
     "group": (ROWS, ROWS.replace("schedule,", "schedule, group='flight_id',"), "Rows(group=)"),
-    "min of a text": (DELAY, DELAY + ' "x": tw.min("carrier", over="1h"),', "tw.min of a str"),
-    "max of a category": (
-        'features={"delay": tw.std',
-        'features={"gate": tw.max("gate", over="1h"), "delay": tw.std',
-        "tw.max of a category",
-    ),
 }
 
 

@@ -1,11 +1,11 @@
-"""Min and max."""
+"""Min and max, and the two of conditions: any and all."""
 
 from __future__ import annotations
 
 from typing import Any, ClassVar
 
 from twofold.algebra.base import Aggregate, Item, Window
-from twofold.algebra.words import decode_value, encode_value
+from twofold.algebra.words import WIDE_TYPES, decode_value, decode_wide, encode_value, encode_wide
 
 State = tuple[int, Any]
 
@@ -13,7 +13,7 @@ State = tuple[int, Any]
 class _Extreme(Aggregate[State]):
     """Shared state: how many values, and the extreme one (None of none)."""
 
-    accepts: ClassVar[frozenset[str]] = frozenset({"int", "float", "bool", "datetime"})
+    accepts: ClassVar[frozenset[str]] = frozenset({"int", "float", "bool", "datetime", "str", "category"})
 
     def zero(self) -> State:
         return (0, None)
@@ -34,14 +34,20 @@ class _Extreme(Aggregate[State]):
         return state[1]
 
     def encode(self, state: State) -> tuple[int, ...]:
+        if self.input_type in WIDE_TYPES:
+            return (state[0], *encode_wide(state[1])) if state[0] else (0,)
         return (state[0], encode_value(state[1], self.input_type) if state[0] else 0)
 
     def decode(self, words: tuple[int, ...]) -> State:
-        return (words[0], decode_value(words[1], self.input_type)) if words[0] else self.zero()
+        if words[0] == 0:
+            return self.zero()
+        if self.input_type in WIDE_TYPES:
+            return (words[0], decode_wide(words[1:]).decode("utf-8", "surrogatepass"))
+        return (words[0], decode_value(words[1], self.input_type))
 
 
 class Min(_Extreme):
-    """The smallest value; null in an empty window."""
+    """The smallest value, of texts by their characters' code points; null in an empty window."""
 
     name: ClassVar[str] = "min"
     state: ClassVar[str] = "min"
@@ -51,7 +57,7 @@ class Min(_Extreme):
 
 
 class Max(_Extreme):
-    """The largest value; null in an empty window."""
+    """The largest value, of texts by their characters' code points; null in an empty window."""
 
     name: ClassVar[str] = "max"
     state: ClassVar[str] = "max"

@@ -8,6 +8,7 @@ from numba import njit
 from twofold.algebra import programme, states
 from twofold.algebra.states import WIDE
 from twofold.algebra.tiles import BASE, EVENT, FOLDED_MAX, HEADER, MAJOR, MINOR, RAW, TILES, TIME, VALID
+from twofold.algebra.wide import wide_words
 from twofold.algebra.windows import SLACK_US
 from twofold.instants import BEGIN_US
 
@@ -32,7 +33,7 @@ def read(words, part_starts, t, p, areas, out, out_floats, out_status):
     for place in range(tails.size):
         if touched[place]:
             for slot in range(kinds.size):
-                states.merge_areas(total, bases[slot], areas[place], bases[slot], kinds[slot])
+                states.merge_areas(total, bases[slot], areas[place], bases[slot], kinds[slot], value_kinds[slot], words, words)
                 states.clear(areas[place], bases[slot], kinds[slot])
         for feature in range(feature_slots.size):
             if feature_windows[feature] == order[place]:
@@ -73,7 +74,7 @@ def _spread(words, at, t, tails, order, p, areas, touched):
         if bucket >= 0:
             state = at + 2
             for slot in range(kinds.size):
-                state = states.merge_words(areas[bucket], bases[slot], kinds[slot], value_kinds[slot], words, state)
+                state = states.merge_words(areas[bucket], bases[slot], kinds[slot], value_kinds[slot], words, state, words)
             touched[bucket] = True
         at += words[at + 1] >> 8
     for _ in range(raw):
@@ -83,7 +84,7 @@ def _spread(words, at, t, tails, order, p, areas, touched):
             _add_raw(words, at, areas[bucket], kinds, value_kinds, inputs, bases, in_kinds)
         at += EVENT
         for i in range(in_kinds.size):
-            at += states.wide_words(words, at) if in_kinds[i] == WIDE else 1
+            at += wide_words(words, at) if in_kinds[i] == WIDE else 1
     return is_exact
 
 
@@ -109,5 +110,5 @@ def _add_raw(words, event, area, kinds, value_kinds, inputs, bases, in_kinds):
             word = at if in_kinds[i] == WIDE else words[at]
             for slot in range(kinds.size):
                 if inputs[slot] == i:
-                    states.add(area, bases[slot], kinds[slot], value_kinds[slot], time, major, minor, word, 1)
-        at += states.wide_words(words, at) if in_kinds[i] == WIDE else 1
+                    states.add_event(area, bases[slot], kinds[slot], value_kinds[slot], time, major, minor, word, words, words)
+        at += wide_words(words, at) if in_kinds[i] == WIDE else 1

@@ -2,8 +2,7 @@
 
 Area of a kind: count `[n]`; moments1 `[n, accumulator]`; moments2 `[n, accumulator, accumulator of squares]`; min and max
 `[n, sortable value]`; newest `[n, event_time]`; last and first `[n, event_time, major, minor, value]`. A value is a word; a *wide*
-value (text, row) is a reference: `r >= 0` points into the words at hand, `~r` into the heap of incoming events, both at a count of
-bytes that the bytes follow.
+value (text, row) is a reference as `wide.py` has it.
 """
 
 from __future__ import annotations
@@ -13,6 +12,7 @@ from numba import njit
 
 from twofold.algebra import exact
 from twofold.algebra.exact import BINS_1, BINS_2, DIGITS, HI, LO, OFFSET_1
+from twofold.algebra.wide import copy_wide, is_less, referenced_words, wide_words
 from twofold.instants import US_PER_SECOND
 
 COUNT, MOMENTS1, MOMENTS2, MIN, MAX, LAST, EARLIEST, NEWEST = range(8)
@@ -87,7 +87,7 @@ def clear(area, base, kind):
 
 @njit(cache=True)
 def add(area, base, kind, value_kind, time, major, minor, word, sign):
-    """Add an event (sign 1) or take one away (sign -1, only count and moments)."""
+    """Add an event (sign 1) or take one away (sign -1, only count and moments); the words of min and max order as integers or floats."""
     area[base] += sign
     if kind == MOMENTS1 or kind == MOMENTS2:
         if value_kind == FLOAT:
@@ -112,6 +112,22 @@ def add(area, base, kind, value_kind, time, major, minor, word, sign):
 
 
 @njit(cache=True, inline="always")
+def add_event(area, base, kind, value_kind, time, major, minor, word, words, heap):
+    """Add an event to a state of any kind; `words` and `heap` are what a reference points into."""
+    if _is_wide_extreme(kind, value_kind):
+        area[base] += 1
+        if area[base] == 1 or is_less(word, area[base + 1], words, heap) == (kind == MIN):
+            area[base + 1] = word
+    else:
+        add(area, base, kind, value_kind, time, major, minor, word, 1)
+
+
+@njit(cache=True, inline="always")
+def _is_wide_extreme(kind, value_kind):
+    return value_kind == WIDE and (kind == MIN or kind == MAX)
+
+
+@njit(cache=True, inline="always")
 def _is_extreme(kind):
     return kind == MIN or kind == MAX or kind == NEWEST
 
@@ -131,7 +147,7 @@ def _is_later(time, major, minor, area, base):
 
 
 @njit(cache=True)
-def merge_areas(area, base, other, other_base, kind):
+def merge_areas(area, base, other, other_base, kind, value_kind, words, heap):
     """Merge another area into this one; the other stays as it is."""
     n = other[other_base]
     if n == 0:
@@ -140,6 +156,10 @@ def merge_areas(area, base, other, other_base, kind):
         _merge_digits(area, base + FIRST, other, other_base + FIRST)
         if kind == MOMENTS2:
             _merge_digits(area, base + SECOND, other, other_base + SECOND)
+    elif _is_wide_extreme(kind, value_kind):
+        reference = other[other_base + 1]
+        if area[base] == 0 or is_less(reference, area[base + 1], words, heap) == (kind == MIN):
+            area[base + 1] = reference
     elif _is_extreme(kind):
         key = other[other_base + 1]
         if area[base] == 0 or (key < area[base + 1]) == (kind == MIN):
@@ -161,7 +181,7 @@ def _merge_digits(area, base, other, other_base):
 
 
 @njit(cache=True)
-def merge_words(area, base, kind, value_kind, words, at):
+def merge_words(area, base, kind, value_kind, words, at, heap):
     """Merge the closed state at words[at] into an area; returns where the next state begins."""
     n = words[at]
     at += 1
@@ -169,6 +189,11 @@ def merge_words(area, base, kind, value_kind, words, at):
         at = _merge_closed_digits(area, base + FIRST, words, at)
         if kind == MOMENTS2:
             at = _merge_closed_digits(area, base + SECOND, words, at)
+    elif _is_wide_extreme(kind, value_kind):
+        if n:
+            if area[base] == 0 or is_less(at, area[base + 1], words, heap) == (kind == MIN):
+                area[base + 1] = at
+            at += wide_words(words, at)
     elif _is_extreme(kind):
         key = words[at] if kind == NEWEST else sortable(words[at], value_kind)
         if n and (area[base] == 0 or (key < area[base + 1]) == (kind == MIN)):
@@ -193,12 +218,6 @@ def _merge_closed_digits(area, base, words, at):
     return at + 2 + count
 
 
-@njit(cache=True, inline="always")
-def wide_words(words, at):
-    """Number of words that a wide value at words[at] takes, its count of bytes included."""
-    return 1 + (words[at] + 7) // 8
-
-
 @njit(cache=True)
 def closed_size(area, base, kind, value_kind, words, heap):
     """An upper bound of the words that `close` will write."""
@@ -207,9 +226,10 @@ def closed_size(area, base, kind, value_kind, words, heap):
         if kind == MOMENTS2:
             size += 2 + max(area[base + SECOND + HI] - area[base + SECOND + LO] + 3, 0)
         return size
-    if _is_ordered(kind) and value_kind == WIDE and area[base]:
-        reference = area[base + 4]
-        return 4 + (wide_words(words, reference) if reference >= 0 else wide_words(heap, ~reference))
+    if area[base] and _is_wide_extreme(kind, value_kind):
+        return 1 + referenced_words(area[base + 1], words, heap)
+    if area[base] and _is_ordered(kind) and value_kind == WIDE:
+        return 4 + referenced_words(area[base + 4], words, heap)
     return 5
 
 
@@ -222,6 +242,9 @@ def close(area, base, kind, value_kind, out, at, words, heap):
         at = _close_digits(area, base + FIRST, BINS_1, out, at)
         if kind == MOMENTS2:
             at = _close_digits(area, base + SECOND, BINS_2, out, at)
+    elif _is_wide_extreme(kind, value_kind):
+        if area[base]:
+            at = copy_wide(area[base + 1], words, heap, out, at)
     elif _is_extreme(kind):
         key = area[base + 1] if area[base] else 0
         out[at] = key if kind == NEWEST else sortable(key, value_kind)
@@ -248,16 +271,6 @@ def _close_digits(area, base, bins, out, at):
     for i in range(count):
         out[at + 2 + i] = area[base + DIGITS + low + i]
     return at + 2 + count
-
-
-@njit(cache=True)
-def copy_wide(reference, words, heap, out, at):
-    """Write the wide value behind a reference to out[at]; returns where the next word goes."""
-    source, start = (words, reference) if reference >= 0 else (heap, ~reference)
-    count = wide_words(source, start)
-    for i in range(count):
-        out[at + i] = source[start + i]
-    return at + count
 
 
 @njit(cache=True)

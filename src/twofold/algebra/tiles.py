@@ -16,6 +16,7 @@ from numba import njit
 
 from twofold.algebra import programme, states
 from twofold.algebra.states import WIDE
+from twofold.algebra.wide import copy_wide, wide_words
 from twofold.algebra.windows import RAW_EVENTS, RAW_SPAN_US, SLACK_US
 from twofold.instants import BEGIN_US
 
@@ -126,7 +127,7 @@ def _gather(words, at, count, events, in_kinds, pending):
             at += EVENT
             for i in range(in_kinds.size):
                 pending[VALUES + i, total] = at if in_kinds[i] == WIDE else words[at]
-                at += states.wide_words(words, at) if in_kinds[i] == WIDE else 1
+                at += wide_words(words, at) if in_kinds[i] == WIDE else 1
             left += 1
         else:
             for field in range(EVENT):
@@ -187,21 +188,22 @@ def _fold_tiles(words, tiles, pending, folding, heap, boundaries, p, area, out, 
         while merged_from < at:
             merged_from += 2
             for slot in range(kinds.size):
-                merged_from = states.merge_words(area, bases[slot], kinds[slot], value_kinds[slot], words, merged_from)
+                merged_from = states.merge_words(area, bases[slot], kinds[slot], value_kinds[slot], words, merged_from, heap)
         for i in range(first_event, event):
-            _add_pending(area, kinds, value_kinds, inputs, bases, pending, i)
+            _add_pending(area, kinds, value_kinds, inputs, bases, pending, i, words, heap)
         out, position = _close_tile(words, heap, target, level, p, area, out, position)
     return out, position, written
 
 
 @njit(cache=True)
-def _add_pending(area, kinds, value_kinds, inputs, bases, pending, i):
+def _add_pending(area, kinds, value_kinds, inputs, bases, pending, i, words, heap):
     """Add pending event i to every slot whose input it has."""
     for slot in range(kinds.size):
         source = inputs[slot]
         if source < 0 or (pending[VALID, i] >> source) & 1:
             word = pending[VALUES + source, i] if source >= 0 else 0
-            states.add(area, bases[slot], kinds[slot], value_kinds[slot], pending[TIME, i], pending[MAJOR, i], pending[MINOR, i], word, 1)
+            time, major, minor = pending[TIME, i], pending[MAJOR, i], pending[MINOR, i]
+            states.add_event(area, bases[slot], kinds[slot], value_kinds[slot], time, major, minor, word, words, heap)
 
 
 @njit(cache=True)
@@ -228,14 +230,14 @@ def _write_raw(words, heap, pending, first, last, in_kinds, out, position):
         for i in range(in_kinds.size):
             if in_kinds[i] == WIDE:
                 reference = pending[VALUES + i, event]
-                size += states.wide_words(words, reference) if reference >= 0 else states.wide_words(heap, ~reference)
+                size += wide_words(words, reference) if reference >= 0 else wide_words(heap, ~reference)
         out = grown(out, position + size)
         for field in range(EVENT):
             out[position + field] = pending[field, event]
         position += EVENT
         for i in range(in_kinds.size):
             if in_kinds[i] == WIDE:
-                position = states.copy_wide(pending[VALUES + i, event], words, heap, out, position)
+                position = copy_wide(pending[VALUES + i, event], words, heap, out, position)
             else:
                 out[position] = pending[VALUES + i, event]
                 position += 1

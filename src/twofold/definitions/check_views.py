@@ -157,8 +157,6 @@ def _input(feature: Feature, source: Stepped, owner: str, what: str) -> Checked:
     checked = check_expression(feature.input, source.columns, owner, what, place)
     if checked.type == UNKNOWN or checked.type in accepts:
         return checked
-    if word in ("min", "max") and checked.type in ("str", "category"):
-        return Checked(UNKNOWN, (Problem(f"{what}: tw.{word} of a {checked.type} is not carried out by this version", place, True),))
     text = f"{what}: tw.{word} of a {checked.type} has no meaning; it takes {', '.join(sorted(accepts - {EVENT, 'row'}))}"
     return Checked(UNKNOWN, (Problem(text, place),))
 

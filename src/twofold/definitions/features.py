@@ -118,12 +118,12 @@ def first(value: Value, over: Over = None, *, where: Condition = None, hop: Wind
 
 
 def min(value: Value, over: Over = None, *, where: Condition = None, hop: Window | None = None, ago: Window | None = None) -> Feature:
-    """The smallest value; null in an empty window."""
+    """The smallest value, of texts the first by code points; null in an empty window."""
     return _feature("min", value, over, where, hop, ago)
 
 
 def max(value: Value, over: Over = None, *, where: Condition = None, hop: Window | None = None, ago: Window | None = None) -> Feature:
-    """The largest value; null in an empty window."""
+    """The largest value, of texts the last by code points; null in an empty window."""
     return _feature("max", value, over, where, hop, ago)
 
 

@@ -78,8 +78,7 @@ class ViewReader:
         self.plan = plan
         self._programme = programme_of(plan)
         self._features = len(plan.features)
-        wide = [f.aggregate in ("first", "last") and plan.inputs[plan.slots[f.slot].input].type in WIDE_TYPES for f in plan.features]
-        self._kinds = tuple("wide" if is_wide else f.type for is_wide, f in zip(wide, plan.features, strict=True))
+        self._kinds = tuple("wide" if feature.type in WIDE_TYPES else feature.type for feature in plan.features)
         self._zero_if_empty = tuple(feature.aggregate in ZERO_IF_EMPTY for feature in plan.features)
         self._all_present = (STATUSES[PRESENT],) * self._features
         self._scratch = threading.local()

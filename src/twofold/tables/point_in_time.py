@@ -67,7 +67,8 @@ def point_in_time(
         for i, feature in enumerate(features):
             by_row, status_by_row = np.empty_like(words[i]), np.empty_like(codes[i])
             by_row[rows.order], status_by_row[rows.order] = words[i], codes[i]
-            columns[feature.name] = _column(plan, feature, by_row, status_by_row, ready, events.order)
+            texts = inputs[plan.slots[feature.slot].input].texts
+            columns[feature.name] = _column(plan, feature, by_row, status_by_row, ready, events.order, texts)
             if status:
                 columns[f"{feature.name}__status"] = pl.Series(np.array(STATUSES)[status_by_row], dtype=pl.String)
     names = [name for feature in plan.features for name in (feature.name, f"{feature.name}__status") if name in columns]
@@ -89,11 +90,15 @@ class _Arrays:
 
 @dataclass(frozen=True)
 class _Input:
-    """An input's words and whether each is not null, by group; its type name."""
+    """An input's words and whether each is not null, by group; its type name.
+
+    The word of a text is its place among `texts`, which are in order, distinct, and only there if an extreme is asked for.
+    """
 
     values: Words
     valid: NDArray[np.bool_]
     kind: str
+    texts: pl.Series | None = None
 
 
 def _input(plan: ViewPlan, slot: SlotPlan, ready: pl.DataFrame, order: Words) -> _Input:
@@ -101,7 +106,12 @@ def _input(plan: ViewPlan, slot: SlotPlan, ready: pl.DataFrame, order: Words) ->
         return _Input(np.zeros(order.size, np.int64), np.ones(order.size, np.bool_), "event")
     kind, column = plan.inputs[slot.input].type, ready[f"in{slot.input}"]
     valid = column.is_not_null().to_numpy()[order] if column.null_count() else np.ones(order.size, np.bool_)
-    return _Input(np.zeros(order.size, np.int64) if kind in WIDE_TYPES else words_of(column)[order], valid, kind)
+    if kind not in WIDE_TYPES:
+        return _Input(words_of(column)[order], valid, kind)
+    if not any(other.input == slot.input and other.state in ("min", "max") for other in plan.slots):
+        return _Input(np.zeros(order.size, np.int64), valid, kind)
+    places = words_of(column.rank("dense").cast(pl.Int64) - 1)
+    return _Input(places[order], valid, kind, column.drop_nulls().unique().sort())
 
 
 def _slide_all(plan: ViewPlan, inputs: Mapping[int, _Input], arrays: _Arrays) -> Iterator[tuple[list[FeaturePlan], Words, Words]]:
@@ -136,7 +146,9 @@ def _slide(plan: ViewPlan, features: Sequence[FeaturePlan], source: _Input, arra
     return out, codes
 
 
-def _column(plan: ViewPlan, feature: FeaturePlan, words: Words, codes: Words, ready: pl.DataFrame, order: Words) -> pl.Series:
+def _column(
+    plan: ViewPlan, feature: FeaturePlan, words: Words, codes: Words, ready: pl.DataFrame, order: Words, texts: pl.Series | None
+) -> pl.Series:
     """Words and status codes as a column of the feature's type, null where the semantics say null."""
     dtype = POLARS_TYPES[feature.type]
     is_value = codes == PRESENT
@@ -148,6 +160,9 @@ def _column(plan: ViewPlan, feature: FeaturePlan, words: Words, codes: Words, re
             source = source.struct.field(feature.name)
         index = pl.Series(order[np.where(is_value, words, 0)] if order.size else words).set(pl.Series(~is_value), None)
         return source.gather(index).cast(dtype).alias(feature.name)
+    if feature.type in WIDE_TYPES and texts is not None:
+        places = pl.Series(words).set(pl.Series(~is_value), None)
+        return texts.gather(places).cast(dtype).alias(feature.name)
     values = words.view(np.float64) if feature.type == "float" else words
     series = pl.Series(feature.name, values)
     if not is_value.all():
