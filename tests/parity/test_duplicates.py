@@ -46,6 +46,7 @@ def frame_of(rows: list[tuple[str | None, int, int, int]]) -> pl.DataFrame:
 )
 @example([("a", 0), ("a", HORIZON - 1)], [[("a", HORIZON + 1)]], 1)
 @example([], [[("a", 0), ("a", HORIZON - 1), ("a", 1)]], 1)
+@example([], [[("a", 0), ("b", HORIZON - 1), ("a", 0)]], 1)  # the index may not forget an id one event too early
 def test_batch_and_stream_count_what_the_reference_counts(history: History, partitions: list[Partition], size: int) -> None:
     loaded = sorted(((identity, 1, i, stamp) for i, (identity, stamp) in enumerate(history)), key=lambda row: (row[3], row[2]))
     log: list[list[tuple[str | None, int, int, int]]] = []
