@@ -6,14 +6,16 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import twofold as tw
+from twofold.algebra import tiles
 from twofold.algebra.base import LOG_ORDER
-from twofold.algebra.windows import SLACK_US
+from twofold.algebra.windows import SLACK_US, Levels
 from twofold.instants import DAY_US, HOUR_US, MINUTE_US
 from twofold.keys import encode_key
 from twofold.plan import reference
@@ -114,3 +116,19 @@ def test_a_generation_answers_as_the_reference_from_its_base_on(name: str, drawn
             is_exact = t >= BASE - SLACK_US
             for feature, value in zip(view.plan.features, answer.values, strict=True):
                 assert not is_exact or same_value(value, None if expected[feature.name] is reference.OVERFLOW else expected[feature.name])
+
+
+@pytest.mark.parametrize("name", VIEWS)
+@given(drawn=EVENTS, base=AGES)
+def test_the_tiles_of_a_blob_are_those_of_the_plain_levels(name: str, drawn: Rows, base: int) -> None:
+    view = VIEWS[name]
+    levels = Levels.of([(window.width_us, window.hop_us) for window in view.plan.windows])
+    blobs = dict(ViewFolder(view).fold(frame_of(drawn), nothing_stored, BASE + base, keeps_raw=False))
+    for key in "ab":
+        plain = {levels.tile_of(BASE - row[1], BASE + base) for row in drawn if row[0] == key} - {None}
+        words = np.frombuffer(blobs.get(encode_key((key,)), b""), np.int64)
+        starts, at = [], tiles.HEADER
+        while at < words.size:
+            starts.append(int(words[at]))
+            at += int(words[at + 1]) >> 8
+        assert starts == sorted(plain)  # type: ignore[type-var]
