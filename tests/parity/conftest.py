@@ -242,7 +242,7 @@ class Story:
         self.steps.append(f"{len(batch)} rows loaded")
 
     def build(self) -> None:
-        """A generation; while it is made, events may come and be applied, or it may die."""
+        """A generation; while it is made, events may come and be applied, values may be read, or it may die."""
         rng = self.rng
         at = self.now() + rng.choice([0, 0, 0, -1, -MINUTE_US, -HOUR_US])
         plot = rng.choice(["", "", "events", "dies", "events, dies"])
@@ -251,6 +251,8 @@ class Story:
             if "events" in plot and rng.random() < 0.5:
                 self.append()
                 self.catch_up()
+            if rng.random() < 0.3:
+                self.compare(0.5)
             if "dies" in plot and rng.random() < 0.5:
                 raise Failure
 

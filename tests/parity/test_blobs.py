@@ -47,9 +47,11 @@ VIEWS = {
     "and all time": compile_view(tw.View("all", events, by="k", features={**FEATURES, "all": tw.std("i"), "last": tw.last("s")})),
 }
 BASE = -3 * DAY_US + 12_345_678
+BESIDE = st.one_of(st.integers(-HOUR_US, HOUR_US), st.integers(-MINUTE_US, MINUTE_US))
 AGES = st.one_of(
     st.integers(-HOUR_US, 20 * 1_000_000),
     st.sampled_from([0, 1, MINUTE_US, HOUR_US, 7 * DAY_US, SLACK_US, HOUR_US + SLACK_US, 7 * DAY_US + SLACK_US, 30 * DAY_US]),
+    st.builds(lambda reach, beyond: reach + SLACK_US + beyond, st.sampled_from([MINUTE_US, HOUR_US, 6 * HOUR_US, 7 * DAY_US]), BESIDE),
     st.integers(0, 10 * DAY_US),
 )
 EVENTS = st.lists(st.tuples(st.sampled_from("ab"), AGES, *(st.none() | values for values in (floats(), ints(), texts()))), max_size=25)
@@ -119,7 +121,8 @@ def test_a_generation_answers_as_the_reference_from_its_base_on(name: str, drawn
 
 
 @pytest.mark.parametrize("name", VIEWS)
-@given(drawn=EVENTS, base=AGES)
+@settings(max_examples=200)
+@given(drawn=EVENTS, base=st.integers(0, MINUTE_US))
 def test_the_tiles_of_a_blob_are_those_of_the_plain_levels(name: str, drawn: Rows, base: int) -> None:
     view = VIEWS[name]
     levels = Levels.of([(window.width_us, window.hop_us) for window in view.plan.windows])

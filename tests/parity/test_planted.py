@@ -148,7 +148,7 @@ def test_a_planted_bug_is_seen(
     plant(monkeypatch)
 
     def tell() -> None:
-        for _ in range(20):
+        for _ in range(60):
             story(views, rng.choice([1, 3])).run(12)
 
     with pytest.raises(AssertionError, match=r": .*(, not |is present|is empty|neither|ahead, where)"):
