@@ -8,7 +8,26 @@ from typing import TYPE_CHECKING, Any
 from twofold.clocks import ManualClock, ReplayClock, SystemClock
 from twofold.definitions.base import Category
 from twofold.definitions.events import Events
-from twofold.definitions.features import all, any, count, first, last, max, mean, min, rate, share, std, sum, time_since_last, var
+from twofold.definitions.features import (
+    all,
+    any,
+    count,
+    first,
+    first_k,
+    largest_k,
+    last,
+    last_k,
+    max,
+    mean,
+    min,
+    rate,
+    share,
+    smallest_k,
+    std,
+    sum,
+    time_since_last,
+    var,
+)
 from twofold.definitions.model import Cached, Default, Label, Model, Rows
 from twofold.definitions.project import Project
 from twofold.definitions.table import Table
@@ -38,12 +57,16 @@ __all__ = [
     "compute",
     "count",
     "first",
+    "first_k",
+    "largest_k",
     "last",
+    "last_k",
     "max",
     "mean",
     "min",
     "rate",
     "share",
+    "smallest_k",
     "std",
     "sum",
     "time_since_last",

@@ -10,17 +10,17 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from twofold.algebra import exact, states
+from twofold.algebra import exact, kinds, states
 from twofold.algebra.base import OVERFLOW, Aggregate, Item, registered
 from twofold.algebra.moments import PowerSums, balanced_digits, fixed_point
 from twofold.algebra.programme import new_areas, value_kind
 from twofold.algebra.wide import wide_words
-from twofold.algebra.words import WIDE_TYPES, decode_value, decode_wide, encode_value, encode_wide
+from twofold.algebra.words import WIDE_TYPES, decode_value, decode_wide, element_type, encode_value, encode_wide
 from twofold.plan.merge import single_slot_programme
-from twofold.testing.laws import READ_WINDOW, same_value, state_of, value_of
+from twofold.testing.laws import READ_WINDOW, every_aggregate, same_value, state_of, value_of
 from twofold.testing.strategies import LARGEST, SMALLEST, floats, ints, items, three_parts
 
-EVERY = [pytest.param(cls(kind), id=f"{name}-{kind}") for name, cls in sorted(registered().items()) for kind in sorted(cls.accepts)]
+EVERY = [pytest.param(aggregate, id=name) for name, aggregate in every_aggregate().items()]
 GROUPS = [param for param in EVERY if param.values[0].state in ("count", "moments1", "moments2")]
 
 NOTHING = np.zeros(0, np.int64)
@@ -31,14 +31,14 @@ class Area:
 
     def __init__(self, aggregate: Aggregate[Any]) -> None:
         self.aggregate = aggregate
-        self.kind, self.value_kind = states.KINDS[aggregate.state], value_kind(aggregate.input_type)
-        self.words = new_areas(single_slot_programme(aggregate.state, aggregate.input_type), 1)[0]
+        self.kind, self.value_kind = kinds.KINDS[aggregate.state], value_kind(aggregate.input_type)
+        self.words = new_areas(single_slot_programme(aggregate.state, aggregate.input_type, aggregate.size), 1)[0]
         self.heap = np.zeros(1, np.int64)
 
     def add(self, events: list[Item], sign: int = 1) -> Area:
         for item in events:
             word = 0
-            if self.value_kind == states.WIDE:
+            if self.value_kind == kinds.WIDE:
                 word = ~self.heap.size
                 self.heap = np.concatenate([self.heap, np.array(encode_wide(item.value), np.int64)])
             elif self.aggregate.input_type != "event":
@@ -66,17 +66,26 @@ class Area:
         return array
 
     def value(self, other: Any = None) -> Any:
-        out = np.full(1, -7, np.int64)
-        op = states.OPS[self.aggregate.name]
+        words = self.aggregate.result_words
+        out = np.full(2 * words, -7, np.int64)
+        op = kinds.OPS[self.aggregate.name]
         t, width = READ_WINDOW.end_us, READ_WINDOW.width_us
-        code = states.result(self.words, 0, self.kind, self.value_kind, op, t, width, out, out.view(np.float64), 0)
-        if code == states.OVERFLOW:
+        argument = self.aggregate.argument
+        code = states.result(self.words, 0, self.kind, self.value_kind, op, argument, t, width, out, out.view(np.float64), 0, 2)
+        if code == kinds.OVERFLOW:
             return OVERFLOW
-        if code == states.EMPTY and self.aggregate.name not in states.ZERO_IF_EMPTY:
+        if code == kinds.EMPTY and self.aggregate.name not in kinds.ZERO_IF_EMPTY:
             return None
-        word = int(out[0])
-        if self.aggregate.result_type not in WIDE_TYPES:
-            return decode_value(word, self.aggregate.result_type)
+        assert (out[1::2] == -7).all(), "the stride was not kept"
+        if words > 1:
+            return [self.decoded(int(word), other) for word in out[2 : 2 + 2 * out[0] : 2]]
+        return self.decoded(int(out[0]), other)
+
+    def decoded(self, word: int, other: Any) -> Any:
+        """The value of a word, which may be a reference."""
+        kind = element_type(self.aggregate.result_type)
+        if kind not in WIDE_TYPES:
+            return decode_value(word, kind)
         source, at = (other, word) if word >= 0 else (self.heap, ~word)
         raw = decode_wide(tuple(source[at : at + wide_words(source, at)].tolist()))
         return raw if self.aggregate.input_type == "row" else raw.decode("utf-8", "surrogatepass")
@@ -84,8 +93,8 @@ class Area:
     def is_zero(self) -> bool:
         states.clear(self.words, 0, self.kind)
         fresh = Area(self.aggregate).words
-        moments = self.kind in (states.MOMENTS1, states.MOMENTS2)
-        return bool((self.words == fresh).all()) if moments or self.kind == states.COUNT else self.words[0] == 0
+        moments = self.kind in (kinds.MOMENTS1, kinds.MOMENTS2)
+        return bool((self.words == fresh).all()) if moments or self.kind == kinds.COUNT else self.words[0] == 0
 
 
 @pytest.mark.parametrize("aggregate", EVERY)

@@ -116,6 +116,25 @@ FEATURES = {
     "inverse": tw.mean(1 / pl.col("i"), over="7d"),
 }
 SOME = {name: FEATURES[name] for name in ("n", "sum_x", "std_i", "max_x", "last_s", "min_s", "share", "since")}
+SHIFTED = {
+    "n": tw.count(over=W, ago="1m"),
+    "sum_x": tw.sum("x", over=["2s", "1h"], ago="1h"),
+    "max_x": tw.max("x", over="1h", ago="2h"),
+    "last_s": tw.last("s", over="7d", ago="3s"),
+    "since": tw.time_since_last(over=["1m", "7d"], ago="1h"),
+    "again": tw.std("i", over="1h"),
+}
+LISTS = {
+    "first_k": tw.first_k("s", 3, over=W),
+    "last_k": tw.last_k("x", 2, over=W),
+    "last_days": tw.last_k("d", 5),
+    "smallest_k": tw.smallest_k("s", 2, over=["1m", "7d"]),
+    "largest_k": tw.largest_k("x", 3, over=W),
+    "largest_all": tw.largest_k("i", 2),
+    "earlier": tw.last_k("i", 3, over="1h", ago="1h"),
+    "row": tw.last(["x", "s", "d", "f"], over=W, where=pl.col("f")),
+    "row_all": tw.last(["b", "i"]),
+}
 ODD_HOPS = {"q": tw.sum("x", over="1h", hop="15m"), "p": tw.std("x", over="6h", hop="5m"), "r": tw.max("i", over="2d", hop="1d")}
 changed = events.filter(pl.col("i").is_null() | (pl.col("i") != 7)).with_columns(x=pl.col("x") / 3).rename(a="key")
 VIEWS = {
@@ -123,6 +142,8 @@ VIEWS = {
     "short": tw.View("short", events, by="a", features={**SOME, **ODD_HOPS}, max_age="1d"),
     "all": tw.View("all", events, features=SOME),
     "changed": tw.View("changed", changed, by=["b", "key"], features=SOME),
+    "shifted": tw.View("shifted", events, by="a", features=SHIFTED),
+    "lists": tw.View("lists", events, by="a", features=LISTS),
     "typed": tw.View("typed", events, by=["f", "d"], features=SOME),
     "stream": tw.View("stream", events, by="a", mode="stream", features={**SOME, "all": tw.std("x")}),
     "batch": tw.View("batch", events, by="a", mode="batch", refresh="0 2 * * *", features={**SOME, "all": tw.sum("i")}),

@@ -12,7 +12,7 @@ import pytest
 from twofold.testing.modes import Parity
 
 Stories = Callable[..., Any]
-SETS = (["hybrid"], ["short", "stream", "rows"], ["batch", "changed", "typed"], ["all", "as_built", "fixed"])
+SETS = (["hybrid"], ["short", "stream", "rows"], ["batch", "changed", "typed"], ["all", "as_built", "fixed"], ["shifted", "lists"])
 
 
 @pytest.mark.parametrize("partitions", [1, 3])

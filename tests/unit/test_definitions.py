@@ -11,6 +11,7 @@ import polars as pl
 import pytest
 
 import twofold as tw
+from twofold.algebra.base import registered
 from twofold.definitions.base import type_name
 from twofold.definitions.content import content_of
 from twofold.definitions.features import feature_names
@@ -111,17 +112,19 @@ def test_a_window_that_is_none_has_no_name() -> None:
         feature_names("delay", tw.mean("delay", over="soon"))
 
 
-WORDS = [tw.count, tw.sum, tw.mean, tw.std, tw.min, tw.max, tw.last]
+@pytest.mark.parametrize("name", sorted(registered()))
+def test_every_aggregate_has_a_word_that_gives_it(name: str) -> None:
+    word, k = getattr(tw, name), (3,) if name.endswith("_k") else ()
+    assert word("delay", *k, "1h").aggregate == name
+    assert name in tw.__all__
 
 
-@pytest.mark.parametrize("word", WORDS, ids=lambda word: word.__name__)
-def test_every_word_is_a_registered_aggregate_and_says_what_is_to_come(word: Any) -> None:
-    from twofold.algebra.base import registered
+def test_a_shift_is_in_the_name() -> None:
+    assert feature_names("delay", tw.mean("delay", over=["1h", "7d"], ago="24h")) == {"delay_1h_ago_1d": "1h", "delay_7d_ago_1d": "7d"}
 
-    assert word("delay", "1h").aggregate == word.__name__
-    assert word.__name__ in registered()
-    with pytest.raises(NotYet, match=r"ago=.*test_definitions\.py"):
-        word("delay", over="1h", ago="1h")
+
+def test_several_columns_of_the_last_event_are_features_each() -> None:
+    assert list(feature_names("at", tw.last(["lat", "lon"], over=["1h", "1d"]))) == ["at_lat_1h", "at_lat_1d", "at_lon_1h", "at_lon_1d"]
 
 
 # Sources, tables, uses

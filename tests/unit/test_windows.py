@@ -11,7 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from twofold.algebra import tiles
-from twofold.algebra.programme import assemble, levels_of
+from twofold.algebra.programme import Span, assemble, levels_of
 from twofold.algebra.windows import SLACK_US, Levels, window_at
 from twofold.instants import BEGIN_US, DAY_US, HOPS_US, HOUR_US, MINUTE_US, US_PER_SECOND, floor_to, hop_for
 
@@ -132,7 +132,7 @@ def test_tiles_compiled_are_the_plain_ones_and_age_as_their_events_do(
     drawn: list[tuple[int | None, int]], base: int, age: int, later: int
 ) -> None:
     levels = Levels.of(drawn)
-    hops, _ = levels_of(assemble([], [], drawn, []))
+    hops, _ = levels_of(assemble([], [], [Span(*window) for window in drawn], []))
     time = base - age
 
     def compiled(us: int, level: int, at: int) -> tuple[int, int]:

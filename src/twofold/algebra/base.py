@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 
 from twofold.errors import DefinitionError, did_you_mean
@@ -61,16 +63,33 @@ class Aggregate(ABC, Generic[S]):
     """Type names of inputs."""
     needs_window: ClassVar[bool] = False
     """Whether it has no meaning over all time."""
+    examples: ClassVar[tuple[Mapping[str, Any], ...]] = ({},)
+    """Parameters that the laws are tried with."""
 
-    def __init__(self, input_type: str) -> None:
+    def __init__(self, input_type: str, **parameters: Any) -> None:
         if input_type not in self.accepts:
             raise DefinitionError(f"{self.name} takes {', '.join(sorted(self.accepts))}; got {input_type}")
-        self.input_type = input_type
+        self.input_type, self.parameters = input_type, parameters
 
     @property
     def result_type(self) -> str:
         """Type name of the results."""
         return self.input_type
+
+    @property
+    def size(self) -> int:
+        """Size of the state, for kinds that have one; states of one kind, input and size are shared."""
+        return 0
+
+    @property
+    def argument(self) -> int:
+        """What the compiled result is told beside the state: a word."""
+        return 0
+
+    @property
+    def result_words(self) -> int:
+        """Words that the compiled result takes: 1, or 1 + the most values of a list."""
+        return 1
 
     @abstractmethod
     def zero(self) -> S:
@@ -97,6 +116,9 @@ class Aggregate(ABC, Generic[S]):
         """The state that `encode` made these words from."""
 
 
+NO_PARAMETERS: Mapping[str, Any] = MappingProxyType({})
+
+
 def registered() -> dict[str, type[Aggregate[Any]]]:
     """Every aggregate by its name."""
     from twofold.algebra import counts, extremes, moments, ordered, recency
@@ -113,16 +135,20 @@ def registered() -> dict[str, type[Aggregate[Any]]]:
         extremes.Max,
         extremes.AnyOf,
         extremes.AllOf,
+        extremes.SmallestK,
+        extremes.LargestK,
         ordered.First,
         ordered.Last,
+        ordered.FirstK,
+        ordered.LastK,
         recency.TimeSinceLast,
     ]
     return {cls.name: cls for cls in classes}
 
 
-def aggregate(name: str, input_type: str) -> Aggregate[Any]:
-    """The aggregate of that name over inputs of that type; raises DefinitionError with the nearest name."""
+def aggregate(name: str, input_type: str, parameters: Mapping[str, Any] = NO_PARAMETERS) -> Aggregate[Any]:
+    """The aggregate of that name over inputs of that type; raises DefinitionError, for an unknown name with the nearest."""
     known = registered()
     if name not in known:
         raise DefinitionError(f"there is no aggregate {name!r}; there are {', '.join(sorted(known))}.{did_you_mean(name, known)}")
-    return known[name](input_type)
+    return known[name](input_type, **parameters)

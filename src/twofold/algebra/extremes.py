@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from twofold.algebra.base import Aggregate, Item, Window
-from twofold.algebra.words import WIDE_TYPES, decode_value, decode_wide, encode_value, encode_wide
+from twofold.algebra.words import WIDE_TYPES, checked_k, decode_any, decode_value, decode_wide, encode_any, encode_value, encode_wide
 
 State = tuple[int, Any]
 
@@ -78,3 +78,65 @@ class AllOf(Min):
 
     name: ClassVar[str] = "all"
     accepts: ClassVar[frozenset[str]] = frozenset({"bool"})
+
+
+ListState = tuple[int, tuple[Any, ...]]
+"""Number of values; the k that stay, best first."""
+
+
+class LargestK(Aggregate[ListState]):
+    """The k largest values, the largest first, equal ones each; fewer where there are fewer, null in an empty window."""
+
+    name: ClassVar[str] = "largest_k"
+    state: ClassVar[str] = "largest_k"
+    accepts: ClassVar[frozenset[str]] = frozenset({"int", "float", "bool", "datetime", "str", "category"})
+    examples = ({"k": 1}, {"k": 3})
+    largest_first: ClassVar[bool] = True
+
+    def __init__(self, input_type: str, k: int) -> None:
+        super().__init__(input_type, k=k)
+        self.k = checked_k(k)
+
+    @property
+    def result_type(self) -> str:
+        return f"list[{self.input_type}]"
+
+    @property
+    def size(self) -> int:
+        return self.k
+
+    @property
+    def result_words(self) -> int:
+        return 1 + self.k
+
+    def zero(self) -> ListState:
+        return (0, ())
+
+    def add(self, state: ListState, item: Item) -> ListState:
+        return self.merge(state, (1, (item.value,)))
+
+    def merge(self, left: ListState, right: ListState) -> ListState:
+        both = sorted([*left[1], *right[1]], reverse=self.largest_first)
+        return (left[0] + right[0], tuple(both[: self.k]))
+
+    def result(self, state: ListState, t_us: int, window: Window) -> Any:
+        return list(state[1]) if state[0] else None
+
+    def encode(self, state: ListState) -> tuple[int, ...]:
+        values = (word for value in state[1] for word in encode_any(value, self.input_type))
+        return (state[0], len(state[1]), *values)
+
+    def decode(self, words: tuple[int, ...]) -> ListState:
+        values, at = [], 2
+        for _ in range(words[1]):
+            value, at = decode_any(words, at, self.input_type)
+            values.append(value)
+        return (words[0], tuple(values))
+
+
+class SmallestK(LargestK):
+    """The k smallest values, the smallest first, equal ones each; fewer where there are fewer, null in an empty window."""
+
+    name: ClassVar[str] = "smallest_k"
+    state: ClassVar[str] = "smallest_k"
+    largest_first: ClassVar[bool] = False

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from twofold.algebra.base import Aggregate, Item, Window
 from twofold.algebra.counts import EVERY_TYPE
-from twofold.algebra.words import WIDE_TYPES, decode_value, decode_wide, encode_value, encode_wide
+from twofold.algebra.words import WIDE_TYPES, checked_k, decode_any, decode_value, decode_wide, encode_any, encode_value, encode_wide
 
 State = tuple[int, tuple[int, int, int], Any]
 _NOTHING: State = (0, (0, 0, 0), None)
@@ -63,3 +63,68 @@ class First(Last):
 
     def pick(self, left: State, right: State) -> State:
         return left if left[1] < right[1] else right
+
+
+ListState = tuple[int, tuple[tuple[tuple[int, int, int], Any], ...]]
+"""Number of values; the k that stay, best first, each as (event_time, order) and value."""
+
+
+class LastK(Aggregate[ListState]):
+    """The k latest values, the latest first; fewer where there are fewer, null in an empty window."""
+
+    name: ClassVar[str] = "last_k"
+    state: ClassVar[str] = "last_k"
+    accepts: ClassVar[frozenset[str]] = EVERY_TYPE - {"event"}
+    examples = ({"k": 1}, {"k": 3})
+    latest_first: ClassVar[bool] = True
+
+    def __init__(self, input_type: str, k: int) -> None:
+        super().__init__(input_type, k=k)
+        self.k = checked_k(k)
+
+    @property
+    def result_type(self) -> str:
+        return f"list[{self.input_type}]"
+
+    @property
+    def size(self) -> int:
+        return self.k
+
+    @property
+    def result_words(self) -> int:
+        return 1 + self.k
+
+    def zero(self) -> ListState:
+        return (0, ())
+
+    def add(self, state: ListState, item: Item) -> ListState:
+        return self.merge(state, (1, (((item.event_time, *item.order), item.value),)))
+
+    def merge(self, left: ListState, right: ListState) -> ListState:
+        both = sorted([*left[1], *right[1]], key=lambda entry: entry[0], reverse=self.latest_first)
+        return (left[0] + right[0], tuple(both[: self.k]))
+
+    def result(self, state: ListState, t_us: int, window: Window) -> Any:
+        return [value for _, value in state[1]] if state[0] else None
+
+    def encode(self, state: ListState) -> tuple[int, ...]:
+        words = [state[0], len(state[1])]
+        for key, value in state[1]:
+            words += [*key, *encode_any(value, self.input_type)]
+        return tuple(words)
+
+    def decode(self, words: tuple[int, ...]) -> ListState:
+        entries, at = [], 2
+        for _ in range(words[1]):
+            value, end = decode_any(words, at + 3, self.input_type)
+            entries.append(((words[at], words[at + 1], words[at + 2]), value))
+            at = end
+        return (words[0], tuple(entries))
+
+
+class FirstK(LastK):
+    """The k earliest values, the earliest first; fewer where there are fewer, null in an empty window."""
+
+    name: ClassVar[str] = "first_k"
+    state: ClassVar[str] = "first_k"
+    latest_first: ClassVar[bool] = False

@@ -9,7 +9,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from twofold.algebra import states
+from twofold.algebra import kinds, states
 from twofold.algebra.windows import Levels
 from twofold.algebra.words import WIDE_TYPES
 
@@ -21,45 +21,69 @@ _HEADER = 8
 
 @dataclass(frozen=True)
 class Slot:
-    """Kind of state (`"moments1"`), type name of its input, index of the input (-1: the event itself)."""
+    """Kind of state (`"moments1"`), type name of its input, index of the input (-1: the event itself), the size of kinds that have one."""
 
     state: str
     input_type: str
     input: int
+    size: int = 0
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A feature as the programme has it: its slot, its window, its aggregate's name and argument, how many words its result takes."""
+
+    slot: int
+    window: int
+    aggregate: str
+    argument: int = 0
+    words: int = 1
+
+
+@dataclass(frozen=True)
+class Span:
+    """A window: its width (None: all time), hop, and how far its end lies before t."""
+
+    width_us: int | None
+    hop_us: int
+    ago_us: int = 0
+
+    @property
+    def reach_us(self) -> int | None:
+        """How far before t its oldest event may lie, the rounding of the tail apart."""
+        return None if self.width_us is None else self.width_us + self.ago_us
 
 
 def value_kind(type_name: str) -> int:
     """How a value of a type lies in a word."""
     if type_name in WIDE_TYPES:
-        return states.WIDE
-    return states.FLOAT if type_name == "float" else states.INT
+        return kinds.WIDE
+    return kinds.FLOAT if type_name == "float" else kinds.INT
 
 
-def assemble(
-    slots: Sequence[Slot],
-    input_types: Sequence[str],
-    windows: Sequence[tuple[int | None, int]],
-    features: Sequence[tuple[int, int, str]],
-) -> Words:
-    """The programme of slots, inputs, windows `(width_us, hop_us)` and features `(slot, window, aggregate's name)`."""
-    kinds = [states.KINDS[slot.state] for slot in slots]
-    sizes = [states.SIZES[kind] for kind in kinds]
-    bases = [sum(sizes[:i]) for i in range(len(sizes))]
-    levels = Levels.of(windows)
+def assemble(slots: Sequence[Slot], input_types: Sequence[str], windows: Sequence[Span], features: Sequence[Wanted]) -> Words:
+    """The programme of a view: its slots, the types of its inputs, its windows and its features."""
+    slot_kinds = [kinds.KINDS[slot.state] for slot in slots]
+    sizes = [states.area_size(kind, slot.size) for kind, slot in zip(slot_kinds, slots, strict=True)]
+    levels = Levels.of([(window.reach_us, window.hop_us) for window in windows])
     header = [len(slots), len(input_types), len(windows), len(levels.hops_us), len(features), sum(sizes), int(levels.keeps_all), 0]
     parts: list[Sequence[int]] = [
-        kinds,
+        slot_kinds,
         [value_kind(slot.input_type) for slot in slots],
         [slot.input for slot in slots],
-        bases,
+        [sum(sizes[:i]) for i in range(len(sizes))],
+        [slot.size for slot in slots],
         [value_kind(name) for name in input_types],
-        [-1 if width is None else width for width, _ in windows],
-        [hop for _, hop in windows],
+        [-1 if window.width_us is None else window.width_us for window in windows],
+        [window.hop_us for window in windows],
+        [window.ago_us for window in windows],
         levels.hops_us,
         levels.reaches_us,
-        [slot for slot, _, _ in features],
-        [window for _, window, _ in features],
-        [states.OPS[name] for _, _, name in features],
+        [feature.slot for feature in features],
+        [feature.window for feature in features],
+        [kinds.OPS[feature.aggregate] for feature in features],
+        [feature.argument for feature in features],
+        [sum(feature.words for feature in features[:i]) for i in range(len(features))],
     ]
     return np.array([*header, *(word for part in parts for word in part)], np.int64)
 
@@ -72,37 +96,44 @@ def slots_of(p):
 
 
 @njit(cache=True)
+def sizes_of(p):
+    """The sizes of the slots' kinds, 0 of those that have none."""
+    n, at = p[SLOTS], _HEADER + 4 * p[SLOTS]
+    return p[at : at + n]
+
+
+@njit(cache=True)
 def input_kinds_of(p):
     """Value kinds of the inputs."""
-    at = _HEADER + 4 * p[SLOTS]
+    at = _HEADER + 5 * p[SLOTS]
     return p[at : at + p[INPUTS]]
 
 
 @njit(cache=True)
 def windows_of(p):
-    """(widths, hops) of the windows; width -1 is all time."""
-    n, at = p[WINDOWS], _HEADER + 4 * p[SLOTS] + p[INPUTS]
-    return p[at : at + n], p[at + n : at + 2 * n]
+    """(widths, hops, agos) of the windows; width -1 is all time."""
+    n, at = p[WINDOWS], _HEADER + 5 * p[SLOTS] + p[INPUTS]
+    return p[at : at + n], p[at + n : at + 2 * n], p[at + 2 * n : at + 3 * n]
 
 
 @njit(cache=True)
 def levels_of(p):
     """(hops, reaches) of the levels, finest first."""
-    n, at = p[LEVELS], _HEADER + 4 * p[SLOTS] + p[INPUTS] + 2 * p[WINDOWS]
+    n, at = p[LEVELS], _HEADER + 5 * p[SLOTS] + p[INPUTS] + 3 * p[WINDOWS]
     return p[at : at + n], p[at + n : at + 2 * n]
 
 
 @njit(cache=True)
 def features_of(p):
-    """(slots, windows, operations) of the features."""
-    n, at = p[FEATURES], _HEADER + 4 * p[SLOTS] + p[INPUTS] + 2 * p[WINDOWS] + 2 * p[LEVELS]
-    return p[at : at + n], p[at + n : at + 2 * n], p[at + 2 * n : at + 3 * n]
+    """(slots, windows, operations, arguments, places of the results among the words written) of the features."""
+    n, at = p[FEATURES], _HEADER + 5 * p[SLOTS] + p[INPUTS] + 3 * p[WINDOWS] + 2 * p[LEVELS]
+    return p[at : at + n], p[at + n : at + 2 * n], p[at + 2 * n : at + 3 * n], p[at + 3 * n : at + 4 * n], p[at + 4 * n : at + 5 * n]
 
 
 def new_areas(programme: Words, rows: int) -> Words:
     """Scratch of `rows` areas, each the zero of every slot; kernels leave it zero."""
     areas = np.zeros((rows, int(programme[AREA_SIZE])), np.int64)
-    kinds, _, _, bases = slots_of(programme)
+    slot_kinds, _, _, bases = slots_of(programme)
     for row in areas:
-        states.prepare(row, kinds, bases)
+        states.prepare(row, slot_kinds, bases, sizes_of(programme))
     return areas

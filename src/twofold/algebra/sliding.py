@@ -1,107 +1,252 @@
 """Features of many instants from events in order: windows slide over one key after another; the batch layer's point-in-time engine.
 
-Exact sums are a group, so an event that leaves a window is taken away again; min and max keep a monotone queue. Where an event
-inside the window was not visible yet, that one row is computed by a plain pass over its window.
+Exact sums are a group, so an event that leaves a window is taken away again; min and max keep a monotone queue; first and last are a
+matter of places. Where an event inside the window was not visible yet, that one row is computed by a plain pass over its window.
 """
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from numba import njit
+from numpy.typing import NDArray
 
 from twofold.algebra import states
-from twofold.algebra.states import COUNT, EARLIEST, LAST, MIN, MOMENTS1, MOMENTS2, NEWEST
+from twofold.algebra.kinds import (
+    COUNT,
+    EARLIEST,
+    FIRST_K,
+    LAST,
+    LAST_K,
+    MAX,
+    MIN,
+    MOMENTS1,
+    MOMENTS2,
+    NEWEST,
+    sortable,
+)
 from twofold.instants import BEGIN_US
+
+Words = NDArray[np.int64]
+
+
+class Events(NamedTuple):
+    """Events by group, in order of (time, order) within each, as one input sees them.
+
+    `seen` is what visibility compares with a row's horizon (empty: everything is visible). `values` are the input's words. `ranks`
+    [events + 1] counts the values before each event that are not null, `positions` are the events that have one; both are empty where
+    all have.
+    """
+
+    times: Words
+    seen: Words
+    values: Words
+    ranks: Words
+    positions: Words
+
+
+class Rows(NamedTuple):
+    """Rows by group, in order of t within each: group g's are `starts[g]..starts[g+1]`.
+
+    `low`, `high` are the events of a row's window, `is_hidden` says that one of them was not visible to it.
+    """
+
+    starts: Words
+    t: Words
+    horizon: Words
+    low: Words
+    high: Words
+    is_hidden: NDArray[np.bool_]
+
+
+class Asked(NamedTuple):
+    """What to write of one state over one window: operations with their arguments, and the row of `out` where each one's words begin."""
+
+    kind: int
+    value_kind: int
+    width: int
+    operations: Words
+    arguments: Words
+    places: Words
+
+
+class Out(NamedTuple):
+    """Where results go: `words` (and the same memory as floats) are [words, rows] laid flat, `codes` are statuses [operations, rows]."""
+
+    words: Words
+    floats: NDArray[np.float64]
+    codes: NDArray[np.int8]
 
 
 @njit(cache=True, nogil=True)
-def slide(
-    event_starts, times, seen, values, valid, row_starts, row_t, row_head, row_horizon, kind, value_kind, ops, width, hop, area, out,
-    out_floats, out_status,
-):  # fmt: skip
-    """Write the results `ops` of one state over one window for every row; `out`, `out_floats` and `out_status` are [ops, rows].
+def bounds(event_starts, times, seen, row_starts, t, head, horizon, width, hop, ago, low, high, is_hidden):
+    """Write each row's `low`, `high` and `is_hidden`: its window is `[floor(t - ago - width, hop), head)`, all before head for width -1.
 
-    Events of group g are `times[event_starts[g]:event_starts[g+1]]` in order of (time, order), its rows likewise in order of t. The
-    window of a row is `[floor(row_t - width, hop), row_head)` (width -1: all before row_head). An event is visible iff
-    seen < row_horizon (`seen` empty: always). `values` and `valid` are the input's words; `last` and `first` write the index of the
-    event instead of its value. `area` has 2 rows of one slot's size, zero before and after.
+    With `ago` it ends at `floor(t - ago, hop)`, if that is before head. An event is visible iff seen < horizon.
     """
     most = 1
     for g in range(event_starts.size - 1):
         most = max(most, event_starts[g + 1] - event_starts[g])
-    queue, seen_queue = np.empty(most, np.int64), np.empty(most, np.int64)
+    queue = np.empty(most if seen.size else 1, np.int64)
     for g in range(event_starts.size - 1):
-        if row_starts[g] < row_starts[g + 1]:
-            _slide_group(
-                event_starts[g], event_starts[g + 1], times, seen, values, valid, row_starts[g], row_starts[g + 1], row_t, row_head,
-                row_horizon, kind, value_kind, ops, width, hop, area, out, out_floats, out_status, queue, seen_queue,
-            )  # fmt: skip
+        first, last = event_starts[g], event_starts[g + 1]
+        begin, end, front, back = first, first, 0, 0
+        for row in range(row_starts[g], row_starts[g + 1]):
+            oldest = t[row] - ago - width
+            tail = oldest - oldest % hop if width >= 0 else np.int64(BEGIN_US)
+            until = min(head[row], (t[row] - ago) - (t[row] - ago) % hop) if ago else head[row]
+            while end < last and times[end] < until:
+                if seen.size:
+                    while back > front and seen[queue[back - 1]] <= seen[end]:
+                        back -= 1
+                    queue[back] = end
+                    back += 1
+                end += 1
+            while begin < end and times[begin] < tail:
+                begin += 1
+            while front < back and queue[front] < begin:
+                front += 1
+            low[row], high[row] = begin, end
+            is_hidden[row] = front < back and seen[queue[front]] >= horizon[row]
+
+
+@njit(cache=True, nogil=True)
+def slide(events, rows, asked, areas, out):
+    """Write the results of one state over one window for every row; the first and last write events instead of their values.
+
+    `areas` are 2 rows of one slot's size, zero before and after.
+    """
+    kind = asked.kind
+    if kind == COUNT or kind == LAST or kind == EARLIEST or kind == NEWEST or kind == FIRST_K or kind == LAST_K:
+        _look_up(events, rows, asked, areas[0], out)
+        return
+    most = 1
+    for g in range(rows.starts.size - 1):
+        if rows.starts[g] < rows.starts[g + 1]:
+            most = max(most, rows.high[rows.starts[g + 1] - 1] - rows.low[rows.starts[g]])
+    queue = np.empty(most if kind == MIN or kind == MAX else 1, np.int64)
+    for g in range(rows.starts.size - 1):
+        first, last = rows.starts[g], rows.starts[g + 1]
+        if first == last:
+            continue
+        if kind == MOMENTS1 or kind == MOMENTS2:
+            _slide_sums(first, last, events, rows, asked, areas, out)
+        elif kind == MIN or kind == MAX:
+            _slide_extreme(first, last, events, rows, asked, areas, out, queue)
+        else:
+            for row in range(first, last):
+                _recount(row, events, rows, asked, areas[1], out)
 
 
 @njit(cache=True)
-def _slide_group(
-    first, last, times, seen, values, valid, first_row, last_row, row_t, row_head, row_horizon, kind, value_kind, ops, width, hop, area,
-    out, out_floats, out_status, queue, seen_queue,
-):  # fmt: skip
-    """Slide one group's window over its rows."""
-    is_group_like = kind == COUNT or kind == MOMENTS1 or kind == MOMENTS2
-    low, high = first, first
-    queue_from, queue_to, seen_from, seen_to, latest = 0, 0, 0, 0, np.int64(-1)
+def _look_up(events, rows, asked, area, out):
+    """States that the places of the window's events tell."""
+    kind = asked.kind
+    all_have = events.ranks.size == 0
+    for row in range(rows.t.size):
+        if rows.is_hidden[row]:
+            _recount(row, events, rows, asked, area, out)
+            continue
+        first = rows.low[row] if all_have else events.ranks[rows.low[row]]
+        last = rows.high[row] if all_have else events.ranks[rows.high[row]]
+        if kind == COUNT:
+            area[0] = last - first
+        elif first < last:
+            begin = last - 1 if kind == LAST or kind == NEWEST else first
+            end = begin + 1
+            if kind == FIRST_K or kind == LAST_K:
+                k = min(area[1], last - first)
+                begin, end = (first, first + k) if kind == FIRST_K else (last - k, last)
+            for i in range(end - begin):
+                place = end - 1 - i if kind == LAST_K else begin + i
+                at = place if all_have else events.positions[place]
+                states.add(area, 0, kind, asked.value_kind, events.times[at], at, 0, at, 1)
+        _write(row, rows, asked, area, out)
+        states.clear(area, 0, kind)
+
+
+@njit(cache=True)
+def _slide_sums(first_row, last_row, events, rows, asked, areas, out):
+    """Exact sums of one group: what leaves the window is taken away."""
+    area, kind, value_kind = areas[0], asked.kind, asked.value_kind
+    all_have = events.ranks.size == 0
+    low, high = rows.low[first_row], rows.low[first_row]
     for row in range(first_row, last_row):
-        tail = (row_t[row] - width) - (row_t[row] - width) % hop if width >= 0 else np.int64(BEGIN_US)
-        while high < last and times[high] < row_head[row]:
-            if seen.size:
-                while seen_to > seen_from and seen[seen_queue[seen_to - 1]] <= seen[high]:
-                    seen_to -= 1
-                seen_queue[seen_to] = high
-                seen_to += 1
-            if valid[high]:
-                latest = high
-                if is_group_like:
-                    states.add(area[0], 0, kind, value_kind, times[high], high, 0, values[high], 1)
-                elif kind == EARLIEST:
-                    queue[queue_to] = high
-                    queue_to += 1
-                elif kind != LAST and kind != NEWEST:
-                    key = states.sortable(values[high], value_kind)
-                    while queue_to > queue_from and _is_beaten(states.sortable(values[queue[queue_to - 1]], value_kind), key, kind):
-                        queue_to -= 1
-                    queue[queue_to] = high
-                    queue_to += 1
-            high += 1
-        while low < high and times[low] < tail:
-            if valid[low] and is_group_like:
-                states.add(area[0], 0, kind, value_kind, times[low], low, 0, values[low], -1)
-            low += 1
-        while seen_from < seen_to and seen_queue[seen_from] < low:
-            seen_from += 1
-        while queue_from < queue_to and queue[queue_from] < low:
-            queue_from += 1
-        current = area[0]
-        if seen_from < seen_to and seen[seen_queue[seen_from]] >= row_horizon[row]:
-            current = area[1]
-            for i in range(low, high):
-                if valid[i] and seen[i] < row_horizon[row]:
-                    states.add(current, 0, kind, value_kind, times[i], i, 0, i if kind == LAST or kind == EARLIEST else values[i], 1)
-        elif kind == LAST or kind == NEWEST:
-            current = area[1]
-            if latest >= low:
-                states.add(current, 0, kind, value_kind, times[latest], latest, 0, latest, 1)
-        elif not is_group_like:
-            current = area[1]
-            if queue_from < queue_to:
-                at = queue[queue_from]
-                states.add(current, 0, kind, value_kind, times[at], at, 0, at if kind == EARLIEST else values[at], 1)
-        for i in range(ops.size):
-            out_status[i, row] = states.result(current, 0, kind, value_kind, ops[i], row_t[row], width, out[i], out_floats[i], row)
-        states.clear(area[1], 0, kind)
-    states.clear(area[0], 0, kind)
+        if rows.low[row] >= high:
+            states.clear(area, 0, kind)
+            low, high = rows.low[row], rows.low[row]
+        for i in range(high, rows.high[row]):
+            if all_have or events.ranks[i] < events.ranks[i + 1]:
+                states.add(area, 0, kind, value_kind, 0, 0, 0, events.values[i], 1)
+        for i in range(low, rows.low[row]):
+            if all_have or events.ranks[i] < events.ranks[i + 1]:
+                states.add(area, 0, kind, value_kind, 0, 0, 0, events.values[i], -1)
+        low, high = rows.low[row], rows.high[row]
+        if rows.is_hidden[row]:
+            _recount(row, events, rows, asked, areas[1], out)
+        else:
+            _write(row, rows, asked, area, out)
+    states.clear(area, 0, kind)
+
+
+@njit(cache=True)
+def _slide_extreme(first_row, last_row, events, rows, asked, areas, out, queue):
+    """Min or max of one group: a queue of the events that can still be the extreme, best first."""
+    area, kind, value_kind = areas[0], asked.kind, asked.value_kind
+    all_have = events.ranks.size == 0
+    high, front, back = rows.low[first_row], 0, 0
+    for row in range(first_row, last_row):
+        if rows.low[row] >= high:
+            high, front, back = rows.low[row], 0, 0
+        for i in range(high, rows.high[row]):
+            if all_have or events.ranks[i] < events.ranks[i + 1]:
+                key = sortable(events.values[i], value_kind)
+                while back > front and _is_beaten(sortable(events.values[queue[back - 1]], value_kind), key, kind):
+                    back -= 1
+                queue[back] = i
+                back += 1
+        high = rows.high[row]
+        while front < back and queue[front] < rows.low[row]:
+            front += 1
+        if rows.is_hidden[row]:
+            _recount(row, events, rows, asked, areas[1], out)
+            continue
+        if front < back:
+            states.add(area, 0, kind, value_kind, 0, 0, 0, events.values[queue[front]], 1)
+        _write(row, rows, asked, area, out)
+        states.clear(area, 0, kind)
 
 
 @njit(cache=True, inline="always")
 def _is_beaten(old, new, kind):
     """Whether an older value can never be the extreme again once `new` has come."""
     return new <= old if kind == MIN else new >= old
+
+
+@njit(cache=True)
+def _recount(row, events, rows, asked, area, out):
+    """A row by a plain pass over the events of its window that it sees."""
+    kind = asked.kind
+    writes_places = kind == LAST or kind == EARLIEST or kind == FIRST_K or kind == LAST_K
+    for i in range(rows.low[row], rows.high[row]):
+        if events.seen.size and events.seen[i] >= rows.horizon[row]:
+            continue
+        if events.ranks.size == 0 or events.ranks[i] < events.ranks[i + 1]:
+            states.add(area, 0, kind, asked.value_kind, events.times[i], i, 0, i if writes_places else events.values[i], 1)
+    _write(row, rows, asked, area, out)
+    states.clear(area, 0, kind)
+
+
+@njit(cache=True)
+def _write(row, rows, asked, area, out):
+    """Write a row's results from its state."""
+    count = rows.t.size
+    for i in range(asked.operations.size):
+        out.codes[i, row] = states.result(
+            area, 0, asked.kind, asked.value_kind, asked.operations[i], asked.arguments[i], rows.t[row], asked.width, out.words,
+            out.floats, asked.places[i] * count + row, count,
+        )  # fmt: skip
 
 
 @njit(cache=True)

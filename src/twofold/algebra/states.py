@@ -1,74 +1,67 @@
 """States compiled: areas (open states in an int64 array) and words (closed states in a blob), one dispatch for all kinds.
 
 Area of a kind: count `[n]`; moments1 `[n, accumulator]`; moments2 `[n, accumulator, accumulator of squares]`; min and max
-`[n, sortable value]`; newest `[n, event_time]`; last and first `[n, event_time, major, minor, value]`. A value is a word; a *wide*
-value (text, row) is a reference as `wide.py` has it.
+`[n, sortable value]`; newest `[n, event_time]`; last and first `[n, event_time, major, minor, value]`; the others as their modules
+have them, their size as the second word, which stays. A value is a word; a *wide* value (text, row) is a reference as `wide.py` has it.
 """
 
 from __future__ import annotations
 
-import numpy as np
 from numba import njit
 
-from twofold.algebra import exact
+from twofold.algebra import exact, listing
 from twofold.algebra.exact import BINS_1, BINS_2, DIGITS, HI, LO, OFFSET_1
+from twofold.algebra.kinds import (
+    COUNT,
+    EARLIEST,
+    EMPTY,
+    FLOAT,
+    INT,
+    LAST,
+    LAST_K,
+    MAX,
+    MIN,
+    MOMENTS1,
+    MOMENTS2,
+    NEWEST,
+    OP_COUNT,
+    OP_LIST,
+    OP_MEAN,
+    OP_RATE,
+    OP_SINCE,
+    OP_STD,
+    OP_SUM,
+    OP_VALUE,
+    OP_VAR,
+    OVERFLOW,
+    PRESENT,
+    WIDE,
+    sortable,
+)
+from twofold.algebra.listing import is_list
 from twofold.algebra.wide import copy_wide, is_less, referenced_words, wide_words
 from twofold.instants import US_PER_SECOND
 
-COUNT, MOMENTS1, MOMENTS2, MIN, MAX, LAST, EARLIEST, NEWEST = range(8)
-KINDS = {
-    "count": COUNT,
-    "moments1": MOMENTS1,
-    "moments2": MOMENTS2,
-    "min": MIN,
-    "max": MAX,
-    "last": LAST,
-    "first": EARLIEST,
-    "newest": NEWEST,
-}
-FLOAT, INT, WIDE = range(3)
-OP_COUNT, OP_SUM, OP_MEAN, OP_STD, OP_VALUE, OP_VAR, OP_SINCE, OP_RATE = range(8)
-OPS = {
-    "count": OP_COUNT,
-    "sum": OP_SUM,
-    "mean": OP_MEAN,
-    "share": OP_MEAN,
-    "var": OP_VAR,
-    "std": OP_STD,
-    "min": OP_VALUE,
-    "max": OP_VALUE,
-    "any": OP_VALUE,
-    "all": OP_VALUE,
-    "first": OP_VALUE,
-    "last": OP_VALUE,
-    "time_since_last": OP_SINCE,
-    "rate": OP_RATE,
-}
-ZERO_IF_EMPTY = frozenset({"count", "sum", "rate"})
-"""Aggregates that are 0, not null, in an empty window."""
-PRESENT, EMPTY, AHEAD, STALE, UNBUILT, OVERFLOW = range(6)
-STATUSES = ("present", "empty", "ahead", "stale", "unbuilt", "overflow")
-
 FIRST = 1
 SECOND = 1 + DIGITS + BINS_1
-SIZES = {COUNT: 1, MOMENTS1: SECOND, MOMENTS2: SECOND + DIGITS + BINS_2, MIN: 2, MAX: 2, LAST: 5, EARLIEST: 5, NEWEST: 2}
-_LOW63 = np.int64(0x7FFFFFFFFFFFFFFF)
+_AREA_SIZES = {COUNT: 1, MOMENTS1: SECOND, MOMENTS2: SECOND + DIGITS + BINS_2, MIN: 2, MAX: 2, LAST: 5, EARLIEST: 5, NEWEST: 2}
 
 
-@njit(cache=True, inline="always")
-def sortable(word, value_kind):
-    """A float's pattern as an integer of the same order (and back: it is its own inverse); other words as they are."""
-    if value_kind == FLOAT and word < 0:
-        return word ^ _LOW63
-    return word
+def area_size(kind: int, size: int) -> int:
+    """Words of an area of a kind, whose own size is `size` where it has one."""
+    if kind in _AREA_SIZES:
+        return _AREA_SIZES[kind]
+    return listing.ENTRIES + size * (4 if kind <= LAST_K else 1)
 
 
 @njit(cache=True)
-def prepare(area, kinds, bases):
+def prepare(area, kinds, bases, sizes):
     """Make fresh areas the zero of their kinds."""
     for slot in range(kinds.size):
         base = bases[slot]
         area[base] = 0
+        if sizes[slot]:
+            area[base + 1] = sizes[slot]
         if kinds[slot] in (MOMENTS1, MOMENTS2):
             area[base + FIRST + LO], area[base + FIRST + HI] = BINS_1, -1
         if kinds[slot] == MOMENTS2:
@@ -83,6 +76,8 @@ def clear(area, base, kind):
         exact.clear(area, base + FIRST, BINS_1)
     if kind == MOMENTS2:
         exact.clear(area, base + SECOND, BINS_2)
+    if is_list(kind):
+        area[base + listing.HELD] = 0
 
 
 @njit(cache=True)
@@ -109,6 +104,9 @@ def add(area, base, kind, value_kind, time, major, minor, word, sign):
             area[base + 1] = key
     elif _is_ordered(kind) and (area[base] == 1 or _is_later(time, major, minor, area, base) == (kind == LAST)):
         area[base + 1], area[base + 2], area[base + 3], area[base + 4] = time, major, minor, word
+    elif is_list(kind):
+        held = sortable(word, value_kind) if kind > LAST_K else word
+        listing.insert(area, base, kind, INT, time, major, minor, held, area, area)
 
 
 @njit(cache=True, inline="always")
@@ -118,6 +116,9 @@ def add_event(area, base, kind, value_kind, time, major, minor, word, words, hea
         area[base] += 1
         if area[base] == 1 or is_less(word, area[base + 1], words, heap) == (kind == MIN):
             area[base + 1] = word
+    elif value_kind == WIDE and is_list(kind):
+        area[base] += 1
+        listing.insert(area, base, kind, value_kind, time, major, minor, word, words, heap)
     else:
         add(area, base, kind, value_kind, time, major, minor, word, 1)
 
@@ -168,6 +169,8 @@ def merge_areas(area, base, other, other_base, kind, value_kind, words, heap):
         area[base] == 0 or _is_later(other[other_base + 1], other[other_base + 2], other[other_base + 3], area, base) == (kind == LAST)
     ):
         area[base + 1 : base + 5] = other[other_base + 1 : other_base + 5]
+    elif is_list(kind):
+        listing.merge(area, base, other, other_base, kind, value_kind, words, heap)
     area[base] += n
 
 
@@ -204,6 +207,8 @@ def merge_words(area, base, kind, value_kind, words, at, heap):
             area[base + 1], area[base + 2], area[base + 3] = words[at], words[at + 1], words[at + 2]
             area[base + 4] = at + 3 if value_kind == WIDE else words[at + 3]
         at += 3 + (wide_words(words, at + 3) if value_kind == WIDE else 1)
+    elif is_list(kind):
+        at = listing.merge_words(area, base, kind, value_kind, words, at, heap)
     area[base] += n
     return at
 
@@ -230,6 +235,8 @@ def closed_size(area, base, kind, value_kind, words, heap):
         return 1 + referenced_words(area[base + 1], words, heap)
     if area[base] and _is_ordered(kind) and value_kind == WIDE:
         return 4 + referenced_words(area[base + 4], words, heap)
+    if is_list(kind):
+        return 1 + listing.closed_size(area, base, kind, value_kind, words, heap)
     return 5
 
 
@@ -257,6 +264,8 @@ def close(area, base, kind, value_kind, out, at, words, heap):
         else:
             out[at] = area[base + 4]
             at += 1
+    elif is_list(kind):
+        at = listing.close(area, base, kind, value_kind, out, at, words, heap)
     return at
 
 
@@ -274,11 +283,11 @@ def _close_digits(area, base, bins, out, at):
 
 
 @njit(cache=True)
-def result(area, base, kind, value_kind, op, t, width, out, out_floats, at):
+def result(area, base, kind, value_kind, op, argument, t, width, out, out_floats, at, stride):
     """Write a feature's word at t to out[at] (floats to the same memory through out_floats); returns its status.
 
-    `width` is that of the window (-1: all time). A null is the word 0 with the status EMPTY or OVERFLOW; an aggregate of
-    `ZERO_IF_EMPTY` is 0 and EMPTY too.
+    `width` is that of the window (-1: all time). A list is a count, then its words, each `stride` after the one before. A null is the
+    word 0 with the status EMPTY or OVERFLOW; an aggregate of `ZERO_IF_EMPTY` is 0 and EMPTY too.
     """
     n = area[base]
     out[at] = 0
@@ -296,6 +305,15 @@ def result(area, base, kind, value_kind, op, t, width, out, out_floats, at):
     if op == OP_VALUE:
         out[at] = sortable(area[base + 1], value_kind) if kind == MIN or kind == MAX else area[base + 4]
         return PRESENT
+    if op == OP_LIST:
+        listing.result(area, base, kind, value_kind, out, at, stride)
+        return PRESENT
+    return _number(area, base, value_kind, op, n, out, out_floats, at)
+
+
+@njit(cache=True)
+def _number(area, base, value_kind, op, n, out, out_floats, at):
+    """Write the result of exact sums; returns its status."""
     if op == OP_SUM and value_kind == INT:
         value, is_beyond = exact.rounded_int(area, base + FIRST, BINS_1)
         out[at] = value

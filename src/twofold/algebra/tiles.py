@@ -15,7 +15,7 @@ import numpy as np
 from numba import njit
 
 from twofold.algebra import programme, states
-from twofold.algebra.states import WIDE
+from twofold.algebra.kinds import WIDE
 from twofold.algebra.wide import copy_wide, wide_words
 from twofold.algebra.windows import RAW_EVENTS, RAW_SPAN_US, SLACK_US
 from twofold.instants import BEGIN_US

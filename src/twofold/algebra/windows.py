@@ -16,9 +16,15 @@ RAW_EVENTS = 64
 """At most so many events of a key stay unfolded."""
 
 
-def window_at(t_us: int, width_us: int | None, hop_us: int) -> Window:
-    """`[floor(t - width, hop), t)`; all events before t where `width_us` is None."""
-    return Window(None if width_us is None else floor_to(t_us - width_us, hop_us), t_us, width_us)
+def window_at(t_us: int, width_us: int | None, hop_us: int, ago_us: int = 0) -> Window:
+    """`[floor(t - width, hop), t)`; all events before t where `width_us` is None.
+
+    With `ago_us` the window ends that long before t, rounded down to the hop: what lies so far back is kept in tiles.
+    """
+    if width_us is None:
+        return Window(None, t_us, None)
+    end = t_us if ago_us == 0 else floor_to(t_us - ago_us, hop_us)
+    return Window(floor_to(t_us - ago_us - width_us, hop_us), end, width_us)
 
 
 @dataclass(frozen=True)
@@ -31,10 +37,10 @@ class Levels:
 
     @classmethod
     def of(cls, windows: Sequence[tuple[int | None, int]]) -> Levels:
-        """Levels of `(width_us, hop_us)` windows."""
-        hops = sorted({hop for width, hop in windows if width is not None})
-        reaches = tuple(max(width for width, hop in windows if width is not None and hop == level) for level in hops)
-        return cls(tuple(hops), reaches, any(width is None for width, _ in windows))
+        """Levels of windows, each how far it reaches back (None: all time) and its hop."""
+        hops = sorted({hop for reach, hop in windows if reach is not None})
+        reaches = tuple(max(reach for reach, hop in windows if reach is not None and hop == level) for level in hops)
+        return cls(tuple(hops), reaches, any(reach is None for reach, _ in windows))
 
     def boundaries(self, base_us: int) -> tuple[int, ...]:
         """For each level the oldest start of a tile that it still keeps at the clock `base_us`, a multiple of the next coarser hop.

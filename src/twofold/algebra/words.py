@@ -6,10 +6,20 @@ import struct
 from datetime import datetime
 from typing import Any
 
+from twofold.errors import DefinitionError
 from twofold.instants import to_datetime, to_us
 
 WIDE_TYPES = frozenset({"str", "category", "row"})
 """Types whose values are bytes of any length: a count of bytes, then the bytes padded to whole words."""
+
+
+def element_type(type_name: str) -> str:
+    """Type name of a list's elements; of any other type the type itself.
+
+    >>> element_type("list[int]"), element_type("float")
+    ('int', 'float')
+    """
+    return type_name[5:-1] if type_name.startswith("list[") else type_name
 
 
 def encode_value(value: Any, kind: str) -> int:
@@ -40,3 +50,27 @@ def encode_wide(value: str | bytes) -> tuple[int, ...]:
 def decode_wide(words: tuple[int, ...]) -> bytes:
     """The bytes of words that `encode_wide` made."""
     return struct.pack(f"<{len(words) - 1}q", *words[1:])[: words[0]]
+
+
+def encode_any(value: Any, kind: str) -> tuple[int, ...]:
+    """Words of a value of any type."""
+    return encode_wide(value) if kind in WIDE_TYPES else (encode_value(value, kind),)
+
+
+def decode_any(words: tuple[int, ...], at: int, kind: str) -> tuple[Any, int]:
+    """(the value whose words begin at words[at], where the next one begins)."""
+    if kind not in WIDE_TYPES:
+        return decode_value(words[at], kind), at + 1
+    end = at + 1 + (words[at] + 7) // 8
+    raw = decode_wide(words[at:end])
+    return raw if kind == "row" else raw.decode("utf-8", "surrogatepass"), end
+
+
+MOST_K = 1000
+
+
+def checked_k(k: object) -> int:
+    """The k of a bounded list; raises DefinitionError."""
+    if isinstance(k, bool) or not isinstance(k, int) or not 1 <= k <= MOST_K:
+        raise DefinitionError(f"k is {k!r}; give a whole number from 1 to {MOST_K:,}")
+    return k

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 from twofold.definitions.base import Place
 from twofold.definitions.check_sources import Stepped, declared_columns, key_column_problems, stepped
 from twofold.definitions.events import Events
-from twofold.definitions.features import Feature, feature_names
+from twofold.definitions.features import Feature, Named, named_features
 from twofold.definitions.problems import (
     UNKNOWN,
     Checked,
@@ -85,21 +86,21 @@ def _schedule_problems(view: View) -> Problems:
 def _taken_problems(name: str, feature: Feature, view: View, taken: dict[str, str]) -> Problems:
     """Full names are unique among features and keys; `taken` remembers who has them."""
     keys = dict.fromkeys(view.keys, "the key")
-    for full in _names(name, feature):
+    for full, _, _ in _named(name, feature):
         owner = keys.get(full) or taken.get(full)
         if owner is not None:
             yield Problem(f"{describe(view)}: feature {name!r} gives {full!r}, which is the name of {owner} already", feature.place)
         taken[full] = f"feature {name!r}"
 
 
-def _names(name: str, feature: Feature) -> list[str]:
-    """Full names of the windows that are durations; the others are told elsewhere."""
-    names: dict[str, None] = {}
-    each = [replace(feature, over=(window,)) for window in feature.over] or [feature]
-    for single in each:
-        with suppress(DefinitionError):
-            names |= dict.fromkeys(feature_names(name, single))
-    return list(names)
+def _named(name: str, feature: Feature) -> Iterator[Named]:
+    """The features of the windows that are durations; the others are told elsewhere."""
+    with suppress(DefinitionError):
+        if feature.ago is not None:
+            duration_us(feature.ago)
+        for single in [replace(feature, over=(window,)) for window in feature.over] or [feature]:
+            with suppress(DefinitionError):
+                yield from named_features(name, single)
 
 
 def _feature_problems(name: str, feature: Feature, view: View, source: Stepped) -> Problems:
@@ -108,6 +109,7 @@ def _feature_problems(name: str, feature: Feature, view: View, source: Stepped) 
     if feature.where is not None:
         yield from check_expression(feature.where, source.columns, describe(view.source), f"where of {what}", place, {"bool"}).problems
     yield from _missing_window_problems(feature, what)
+    yield from _parameter_problems(feature, source, what)
     widths: dict[int, Any] = {}
     for window in feature.over:
         found = list(duration_problems(window, f"window of {what}", place))
@@ -117,6 +119,10 @@ def _feature_problems(name: str, feature: Feature, view: View, source: Stepped) 
             if width in widths:
                 yield Problem(f"{what}: the windows {widths[width]!r} and {window!r} are the same", place)
             widths[width] = window
+    if feature.ago is not None:
+        yield from duration_problems(feature.ago, f"ago of {what}", place)
+        if not feature.over:
+            yield Problem(f"{what}: ago= shifts a window back; give over= too, as in over='1d', ago='1d'", place)
     if feature.hop is not None:
         yield from _hop_problems(feature.hop, list(widths), bool(feature.over), what, place)
 
@@ -126,6 +132,23 @@ def _missing_window_problems(feature: Feature, what: str) -> Problems:
 
     if not feature.over and registered()[feature.aggregate].needs_window:
         yield Problem(f"{what}: tw.{feature.aggregate} needs a window; give over=, as in over='1h'", feature.place)
+
+
+def _parameter_problems(feature: Feature, source: Stepped, what: str) -> Problems:
+    """What the aggregate says of its own parameters."""
+    from twofold.algebra.base import aggregate
+
+    kind = _input(feature, source, "", "").type
+    if isinstance(feature.input, tuple):
+        if not feature.input or len(set(feature.input)) < len(feature.input):
+            yield Problem(f"{what}: it takes the columns {shown(feature.input)}; name one or several, each once", feature.place)
+    elif kind != UNKNOWN:
+        for part in feature.parts:
+            try:
+                aggregate(feature.aggregate, kind, part.parameters)
+            except DefinitionError as error:
+                yield Problem(f"{what}: {error}", feature.place)
+                return
 
 
 def _hop_problems(hop: Any, widths: list[int], has_windows: bool, what: str, place: Place) -> Problems:
@@ -154,6 +177,9 @@ def _input(feature: Feature, source: Stepped, owner: str, what: str) -> Checked:
         if EVENT in accepts:
             return Checked(EVENT, ())
         return Checked(UNKNOWN, (Problem(f"{what}: tw.{word} needs a column or an expression to take", place),))
+    if isinstance(feature.input, tuple):
+        problems = [p for column in feature.input for p in check_expression(column, source.columns, owner, what, place).problems]
+        return Checked(UNKNOWN if problems else "row", tuple(problems))
     checked = check_expression(feature.input, source.columns, owner, what, place)
     if checked.type == UNKNOWN or checked.type in accepts:
         return checked
@@ -173,8 +199,13 @@ def feature_types(view: View | Table) -> dict[str, str]:
     for name, feature in view.features.items():
         if isinstance(feature, Feature):
             kind = _input(feature, source, "", "").type
-            result = UNKNOWN if kind == UNKNOWN else aggregate(feature.aggregate, kind).result_type
-            types |= dict.fromkeys(_names(str(name), feature), result)
+            for full, _, parameters in _named(str(name), feature):
+                types[full] = UNKNOWN
+                with suppress(DefinitionError):
+                    if kind == "row":
+                        types[full] = source.columns[parameters["column"]]
+                    elif kind != UNKNOWN:
+                        types[full] = aggregate(feature.aggregate, kind, parameters).result_type
     return types
 
 

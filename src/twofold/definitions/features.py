@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Optional, Union
+from typing import TYPE_CHECKING, Any, NamedTuple, Optional, Union
 
 from twofold.definitions.base import Place, caller_place
-from twofold.errors import NotYet
 from twofold.instants import duration_text, duration_us
 
 if TYPE_CHECKING:
@@ -24,8 +23,10 @@ Over = Window | Sequence[Window] | None
 class Feature:
     """One declared aggregate over one or several windows.
 
-    `aggregate` is the name of a registered aggregate, `input` a column name or a row-level `pl.Expr` (None: the event itself),
-    `over` the windows' texts (empty: all events before t), `where` a row-level condition that an event must meet.
+    `aggregate` is the name of a registered aggregate, `input` a column name, several of them, or a row-level `pl.Expr` (None: the
+    event itself), `over` the windows' texts (empty: all events before t), `where` a row-level condition that an event must meet,
+    `ago` how far back the windows are shifted. `parts` are the values that it gives, each with a suffix of its name and the
+    aggregate's parameters.
     """
 
     aggregate: str
@@ -33,27 +34,54 @@ class Feature:
     over: tuple[Window, ...]
     where: Any
     hop: Window | None
+    ago: Window | None
+    parts: tuple[Part, ...]
     place: Place = field(repr=False)
 
 
-def feature_names(name: str, feature: Feature) -> dict[str, str | None]:
-    """Full name -> window of each feature that a declaration gives: `delay` over "60m" and "7d" gives `delay_1h`, `delay_7d`.
+class Part(NamedTuple):
+    """One of the values that a declaration gives: what its name has more (perhaps nothing), and the aggregate's parameters."""
 
-    A window is written as `duration_text` writes it; None is all time, and its feature ends in `_all`. Raises DefinitionError for a
-    window that is no duration.
+    suffix: str
+    parameters: Mapping[str, Any]
+
+
+class Named(NamedTuple):
+    """A feature by its full name: its window (None: all time) and the aggregate's parameters."""
+
+    name: str
+    window: str | None
+    parameters: Mapping[str, Any]
+
+
+ONE_PART = (Part("", {}),)
+
+
+def named_features(name: str, feature: Feature) -> list[Named]:
+    """Each feature that a declaration gives: `delay` over "60m" and "7d" gives `delay_1h`, `delay_7d`.
+
+    A window is written as `duration_text` writes it; None is all time, and its feature ends in `_all`; `ago="1d"` adds `_ago_1d`. Raises
+    DefinitionError for a window that is no duration.
     """
-    if not feature.over:
-        return {f"{name}_all": None}
-    windows = [duration_text(duration_us(window)) for window in feature.over]
-    return {f"{name}_{window}": window for window in windows}
+    windows: list[str | None] = [duration_text(duration_us(window)) for window in feature.over]
+    shift = f"_ago_{duration_text(duration_us(feature.ago))}" if feature.ago is not None else ""
+    return [
+        Named("_".join(text for text in (name, part.suffix, window or "all") if text) + shift, window, part.parameters)
+        for part in feature.parts
+        for window in windows or [None]
+    ]
 
 
-def _feature(aggregate: str, value: Any, over: Over, where: Any, hop: Window | None, ago: Window | None) -> Feature:
-    place = caller_place()
-    if ago is not None:
-        raise NotYet(f"tw.{aggregate}(ago=...) is not carried out by this version ({place})")
+def feature_names(name: str, feature: Feature) -> dict[str, str | None]:
+    """Full name -> window of each feature that a declaration gives."""
+    return {named.name: named.window for named in named_features(name, feature)}
+
+
+def _feature(
+    aggregate: str, value: Any, over: Over, where: Any, hop: Window | None, ago: Window | None, parts: tuple[Part, ...] = ONE_PART
+) -> Feature:
     windows = () if over is None else (over,) if isinstance(over, str | timedelta) else tuple(over)
-    return Feature(aggregate, value, windows, where, hop, place)
+    return Feature(aggregate, value, windows, where, hop, ago, parts, caller_place())
 
 
 def count(
@@ -127,6 +155,47 @@ def max(value: Value, over: Over = None, *, where: Condition = None, hop: Window
     return _feature("max", value, over, where, hop, ago)
 
 
-def last(value: Value, over: Over = None, *, where: Condition = None, hop: Window | None = None, ago: Window | None = None) -> Feature:
-    """The latest value by event_time, ties by (history version, row) then (partition, offset); null in an empty window."""
+def last(
+    value: Value | Sequence[str],
+    over: Over = None,
+    *,
+    where: Condition = None,
+    hop: Window | None = None,
+    ago: Window | None = None,
+) -> Feature:
+    """The latest value by event_time, ties by (history version, row) then (partition, offset); null in an empty window.
+
+    Of several columns, as in `tw.last(["lat", "lon"])`, all that one latest event has, its nulls too: `<name>_lat_<window>`, ...
+    """
+    if isinstance(value, list | tuple):
+        columns = tuple(value)
+        return _feature("last", columns, over, where, hop, ago, tuple(Part(str(column), {"column": column}) for column in columns))
     return _feature("last", value, over, where, hop, ago)
+
+
+def first_k(
+    value: Value, k: int, over: Over = None, *, where: Condition = None, hop: Window | None = None, ago: Window | None = None
+) -> Feature:
+    """A list of the k earliest values, the earliest first; shorter where there are fewer, null in an empty window."""
+    return _feature("first_k", value, over, where, hop, ago, (Part("", {"k": k}),))
+
+
+def last_k(
+    value: Value, k: int, over: Over = None, *, where: Condition = None, hop: Window | None = None, ago: Window | None = None
+) -> Feature:
+    """A list of the k latest values, the latest first; shorter where there are fewer, null in an empty window."""
+    return _feature("last_k", value, over, where, hop, ago, (Part("", {"k": k}),))
+
+
+def smallest_k(
+    value: Value, k: int, over: Over = None, *, where: Condition = None, hop: Window | None = None, ago: Window | None = None
+) -> Feature:
+    """A list of the k smallest values, the smallest first, equal ones each; shorter where there are fewer, null in an empty window."""
+    return _feature("smallest_k", value, over, where, hop, ago, (Part("", {"k": k}),))
+
+
+def largest_k(
+    value: Value, k: int, over: Over = None, *, where: Condition = None, hop: Window | None = None, ago: Window | None = None
+) -> Feature:
+    """A list of the k largest values, the largest first, equal ones each; shorter where there are fewer, null in an empty window."""
+    return _feature("largest_k", value, over, where, hop, ago, (Part("", {"k": k}),))

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 from twofold.algebra.base import aggregate, registered
 from twofold.definitions.events import Events, Step
 from twofold.definitions.expressions import canonical_text, output_type
-from twofold.definitions.features import Feature, feature_names
+from twofold.definitions.features import Feature, named_features
 from twofold.definitions.project import Project
 from twofold.definitions.table import Table
 from twofold.definitions.view import View
 from twofold.errors import UnknownName, did_you_mean
-from twofold.instants import Duration, duration_us, hop_for
+from twofold.instants import duration_us, hop_for
 from twofold.plan.models import compile_model
 from twofold.plan.serving import (
     FeaturePlan,
@@ -161,7 +161,7 @@ def _compile_events_view(view: View) -> CompiledView:
         "by": by,
         "visibility": [view.mode, view.refresh, view.as_of],
     }
-    inputs, texts = _Pool(), list[str]()
+    inputs, texts = _Pool(), list[InputPlan]()
     expressions: list[pl.Expr] = []
     windows, slots = _Pool(), _Pool()
     orders = _moment_orders(view)
@@ -173,14 +173,16 @@ def _compile_events_view(view: View) -> CompiledView:
             index = inputs.index((text, kind))
             if index == len(expressions):
                 expressions.append(expression)
-                texts.append(_label(feature))
-        compiled = aggregate(feature.aggregate, kind)
-        state = orders.get(text, compiled.state) if compiled.state.startswith(("moments", "count")) else compiled.state
-        slot = slots.index(SlotPlan(state, index))
-        for full_name, window in feature_names(name, feature).items():
-            plan = _window(window, feature.hop)
-            version = version_of({**identity, "aggregate": feature.aggregate, "input": text, "window": [plan.width_us, plan.hop_us]})
-            features.append(FeaturePlan(full_name, version, feature.aggregate, slot, windows.index(plan), compiled.result_type))
+                texts.append(InputPlan(_label(feature), kind, _row_columns(feature, columns)))
+        for named in named_features(name, feature):
+            compiled = aggregate(feature.aggregate, kind, {} if kind == "row" else named.parameters)
+            result_type = columns[named.parameters["column"]] if kind == "row" else compiled.result_type
+            state = orders.get(text, compiled.state) if compiled.state.startswith(("moments", "count")) else compiled.state
+            slot, plan = slots.index(SlotPlan(state, index, compiled.size)), _window(named.window, feature)
+            meaning = {"aggregate": feature.aggregate, "parameters": dict(named.parameters), "input": text}
+            version = version_of({**identity, **meaning, "window": [plan.width_us, plan.hop_us, plan.ago_us]})
+            window = windows.index(plan)
+            features.append(FeaturePlan(named.name, version, feature.aggregate, slot, window, result_type, dict(named.parameters)))
     return CompiledView(
         ViewPlan(
             name=view.name,
@@ -189,7 +191,7 @@ def _compile_events_view(view: View) -> CompiledView:
             by=by,
             mode=view.mode,
             windows=tuple(windows.items),
-            inputs=tuple(InputPlan(label, kind) for label, (_, kind) in zip(texts, inputs.items, strict=True)),
+            inputs=tuple(texts),
             slots=tuple(slots.items),
             features=tuple(features),
             refresh=view.refresh,
@@ -202,13 +204,13 @@ def _compile_events_view(view: View) -> CompiledView:
     )
 
 
-BLOB_FORMAT = 2
+BLOB_FORMAT = 3
 """Changes with the words of blobs: states of another format are another view version, built beside the old."""
 
 
 def _view_version(name: str, features: Sequence[FeaturePlan], slots: Sequence[SlotPlan]) -> str:
     """A view version names what is stored: its features and how their states lie. A feature's own version names only its meaning."""
-    stored = [[slot.state, slot.input] for slot in slots]
+    stored = [[slot.state, slot.input, slot.size] for slot in slots]
     return version_of({"name": name, "features": [[f.name, f.version] for f in features], "slots": stored, "format": BLOB_FORMAT})
 
 
@@ -224,12 +226,15 @@ def _moment_orders(view: View) -> dict[str, str]:
 
 
 def _input_text(feature: Feature) -> str:
-    value = EVENT_TYPE if feature.input is None else canonical_text(feature.input)
+    if isinstance(feature.input, tuple):
+        value = f"row {list(feature.input)}"
+    else:
+        value = EVENT_TYPE if feature.input is None else canonical_text(feature.input)
     return value if feature.where is None else f"{value} where {canonical_text(feature.where)}"
 
 
 def _label(feature: Feature) -> str:
-    value = "events" if feature.input is None else str(feature.input)
+    value = "events" if feature.input is None else ", ".join(feature.input) if isinstance(feature.input, tuple) else str(feature.input)
     return value if feature.where is None else f"{value} where {feature.where}"
 
 
@@ -240,23 +245,33 @@ def _input(feature: Feature, columns: Mapping[str, str]) -> tuple[str, pl.Expr |
     text = _input_text(feature)
     if feature.input is None and feature.where is None:
         return text, None, EVENT_TYPE
+    if isinstance(feature.input, tuple):
+        row = pl.struct(feature.input)
+        return text, row if feature.where is None else pl.when(feature.where).then(row), "row"
     value = pl.lit(True) if feature.input is None else pl.col(feature.input) if isinstance(feature.input, str) else feature.input
     expression = value if feature.where is None else pl.when(feature.where).then(value)
     return text, expression, output_type(expression, columns)
 
 
-def _window(text: str | None, hop: Duration | None) -> WindowPlan:
+def _row_columns(feature: Feature, columns: Mapping[str, str]) -> dict[str, str] | None:
+    return {name: columns[name] for name in feature.input} if isinstance(feature.input, tuple) else None
+
+
+def _window(text: str | None, feature: Feature) -> WindowPlan:
     if text is None:
         return WindowPlan(None, 0, "all")
     width = duration_us(text)
-    return WindowPlan(width, duration_us(hop) if hop else hop_for(width), text)
+    hop = duration_us(feature.hop) if feature.hop else hop_for(width)
+    return WindowPlan(width, hop, text, duration_us(feature.ago) if feature.ago else 0)
 
 
 def _compile_table(table: Table) -> CompiledView:
     values = {name: table.columns[name] for name in table.value_columns}
     by = {name: table.columns[name] for name in table.by}
     identity = {"table": table.name, "by": by, "time": table.time, "columns": values}
-    features = tuple(FeaturePlan(name, version_of({**identity, "column": name}), "last", 0, 0, kind) for name, kind in values.items())
+    features = tuple(
+        FeaturePlan(name, version_of({**identity, "column": name}), "last", 0, 0, kind, {"column": name}) for name, kind in values.items()
+    )
     return CompiledView(
         ViewPlan(
             name=table.name,
@@ -265,7 +280,7 @@ def _compile_table(table: Table) -> CompiledView:
             by=by,
             mode="hybrid",
             windows=(WindowPlan(None, 0, "all"),),
-            inputs=(InputPlan("row", "row"),),
+            inputs=(InputPlan("row", "row", values),),
             slots=(SlotPlan("last", 0),),
             features=features,
             row=values,

@@ -21,7 +21,7 @@ from twofold.definitions.expressions import evaluate, laid_out
 from twofold.instants import BEGIN_US
 from twofold.keys import encode_key
 from twofold.plan.compile import CompiledView
-from twofold.plan.serving import SourcePlan, ViewPlan
+from twofold.plan.serving import InputPlan, SourcePlan, ViewPlan
 
 TIME, MAJOR, MINOR, STAMP = "__time", "__major", "__minor", "__stamp"
 SYSTEM = (MAJOR, MINOR, STAMP)
@@ -35,6 +35,7 @@ POLARS_TYPES: dict[str, pl.DataType] = {
     "bool": pl.Boolean(),
     "datetime": pl.Datetime("us", "UTC"),
 }
+POLARS_TYPES |= {f"list[{kind}]": pl.List(dtype) for kind, dtype in POLARS_TYPES.items()}
 
 
 def frame_schema(columns: Mapping[str, str]) -> dict[str, pl.DataType]:
@@ -81,7 +82,7 @@ def prepared(view: CompiledView, frame: pl.DataFrame) -> pl.DataFrame:
     system = [time.alias(TIME), *(pl.col(name) for name in SYSTEM)]
     if plan.row is not None:
         return _with_keys(frame.select(*keys, *system, pl.struct(list(plan.row)).alias("in0")), len(keys))
-    inputs = {f"in{i}": _clean(expression, item.type) for i, (expression, item) in enumerate(zip(view.inputs, plan.inputs, strict=True))}
+    inputs = {f"in{i}": _clean(expression, item) for i, (expression, item) in enumerate(zip(view.inputs, plan.inputs, strict=True))}
     return _with_keys(frame.select(*keys, *system).with_columns(evaluated(frame, inputs)), len(keys))
 
 
@@ -116,8 +117,15 @@ def evaluated(frame: pl.DataFrame, expressions: Mapping[str, pl.Expr]) -> list[p
         return [evaluate(expression, frame).values.alias(name) for name, expression in expressions.items()]
 
 
-def _clean(expression: pl.Expr, kind: str) -> pl.Expr:
-    value = expression.cast(POLARS_TYPES[kind])
+def _clean(expression: pl.Expr, item: InputPlan) -> pl.Expr:
+    if item.columns is None:
+        return _clean_values(expression, item.type)
+    fields = [_clean_values(expression.struct.field(name), kind).alias(name) for name, kind in item.columns.items()]
+    return pl.when(expression.is_not_null()).then(pl.struct(fields))
+
+
+def _clean_values(values: pl.Expr, kind: str) -> pl.Expr:
+    value = values.cast(POLARS_TYPES[kind])
     # Adding 0.0 would not do: Polars keeps the sign of -0.0 then.
     return pl.when(value == 0.0).then(0.0).when(value.is_finite()).then(value) if kind == "float" else value
 
@@ -206,7 +214,7 @@ def words_of(column: pl.Series) -> Words:
 def _wide(column: pl.Series, kind: str, plan: ViewPlan) -> tuple[Words, Words]:
     """(index of each value in the words, -1 where null; the words) of texts or rows."""
     if kind == "row":
-        raw: list[bytes | None] = [encode_row(value.values()) for value in column]
+        raw: list[bytes | None] = [None if value is None else encode_row(value.values()) for value in column]
     else:
         raw = [None if text is None else text.encode("utf-8", "surrogatepass") for text in column]
     sizes = np.array([-8 if value is None else len(value) for value in raw], np.int64)

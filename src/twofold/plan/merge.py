@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import struct
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,12 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from twofold.algebra import reading, tiles
-from twofold.algebra.programme import Slot, Words, assemble, new_areas
-from twofold.algebra.states import AHEAD, EMPTY, PRESENT, STALE, STATUSES, ZERO_IF_EMPTY
+from twofold.algebra.base import aggregate
+from twofold.algebra.kinds import AHEAD, EMPTY, PRESENT, STALE, STATUSES, ZERO_IF_EMPTY
+from twofold.algebra.programme import Slot, Span, Wanted, Words, assemble, new_areas
 from twofold.algebra.windows import SLACK_US, Levels
-from twofold.algebra.words import WIDE_TYPES, decode_value
+from twofold.algebra.words import WIDE_TYPES, decode_value, element_type
 from twofold.instants import BEGIN_US, US_PER_SECOND
-from twofold.plan.serving import ViewPlan
+from twofold.plan.serving import FeaturePlan, SlotPlan, ViewPlan
 
 Floats = NDArray[np.float64]
 _WORD = struct.Struct("<q")
@@ -27,29 +29,43 @@ _WORD = struct.Struct("<q")
 def programme_of(plan: ViewPlan) -> Words:
     """The merge programme of a view."""
     return assemble(
-        [Slot(slot.state, "event" if slot.input < 0 else plan.inputs[slot.input].type, slot.input) for slot in plan.slots],
+        [Slot(slot.state, input_type(plan, slot), slot.input, slot.size) for slot in plan.slots],
         [item.type for item in plan.inputs],
-        [(window.width_us, window.hop_us) for window in plan.windows],
-        [(feature.slot, feature.window, feature.aggregate) for feature in plan.features],
+        [Span(window.width_us, window.hop_us, window.ago_us) for window in plan.windows],
+        [wanted_of(plan, feature) for feature in plan.features],
     )
+
+
+def input_type(plan: ViewPlan, slot: SlotPlan) -> str:
+    """Type name of what a slot's state is made of."""
+    return "event" if slot.input < 0 else plan.inputs[slot.input].type
+
+
+def wanted_of(plan: ViewPlan, feature: FeaturePlan) -> Wanted:
+    """A feature as programmes have it."""
+    kind = input_type(plan, plan.slots[feature.slot])
+    if kind == "row":
+        return Wanted(feature.slot, feature.window, feature.aggregate)
+    meaning = aggregate(feature.aggregate, kind, feature.parameters)
+    return Wanted(feature.slot, feature.window, feature.aggregate, meaning.argument, meaning.result_words)
 
 
 def oldest_reached(plan: ViewPlan, base_us: int) -> int | None:
     """The oldest event_time that any window of the view reaches from a state compacted at `base_us`; None: all of them."""
-    levels = Levels.of([(window.width_us, window.hop_us) for window in plan.windows])
+    levels = Levels.of([(window.reach_us, window.hop_us) for window in plan.windows])
     return None if levels.keeps_all or not levels.hops_us else min(levels.boundaries(base_us))
 
 
-def single_slot_programme(state: str, input_type: str) -> Words:
+def single_slot_programme(state: str, input_type: str, size: int = 0) -> Words:
     """The programme of one slot alone, for engines that compute a feature at a time."""
-    return assemble([Slot(state, input_type, 0)], [input_type], [], [])
+    return assemble([Slot(state, input_type, 0, size)], [input_type], [], [])
 
 
 @dataclass(frozen=True)
 class Answer:
     """A key's features at one instant, in the order of the view's features.
 
-    `values` are Python values, None for null. `statuses` are names of `algebra.states.STATUSES`. `age_us` is t minus the greatest
+    `values` are Python values, None for null. `statuses` are names of `algebra.kinds.STATUSES`. `age_us` is t minus the greatest
     event_time of the key, None where it has no event.
     """
 
@@ -77,10 +93,11 @@ class ViewReader:
     def __init__(self, plan: ViewPlan) -> None:
         self.plan = plan
         self._programme = programme_of(plan)
-        self._features = len(plan.features)
-        self._kinds = tuple("wide" if feature.type in WIDE_TYPES else feature.type for feature in plan.features)
+        wanted = [wanted_of(plan, feature) for feature in plan.features]
+        self._places = tuple(itertools.accumulate((item.words for item in wanted), initial=0))
+        self._decoders = tuple(_decoder(plan, feature, item.words) for feature, item in zip(plan.features, wanted, strict=True))
         self._zero_if_empty = tuple(feature.aggregate in ZERO_IF_EMPTY for feature in plan.features)
-        self._all_present = (STATUSES[PRESENT],) * self._features
+        self._all_present = (STATUSES[PRESENT],) * len(plan.features)
         self._scratch = threading.local()
 
     def greatest(self, blobs: Sequence[bytes | None]) -> int:
@@ -116,39 +133,55 @@ class ViewReader:
         try:
             buffers: tuple[Words, Words, Floats, Words] = self._scratch.buffers
         except AttributeError:
-            out = np.zeros(self._features, np.int64)
+            out = np.zeros(self._places[-1], np.int64)
             areas = new_areas(self._programme, len(self.plan.windows) + 1)
-            buffers = self._scratch.buffers = (areas, out, out.view(np.float64), np.zeros(self._features, np.int64))
+            buffers = self._scratch.buffers = (areas, out, out.view(np.float64), np.zeros(len(self.plan.features), np.int64))
         return buffers
 
     def _answer(self, joined: bytes, out: Words, floats: Floats, status: Words, is_exact: bool, is_stale: bool, age: int | None) -> Answer:
         if not is_exact:
             status[:] = AHEAD
         codes: list[int] = status.tolist()
-        if self.plan.row is not None:
-            return self._row_answer(joined, int(out[0]), codes[0], is_stale, age)
+        if self.plan.is_static:
+            is_stale, age = False, None
+        words, numbers = out.tolist(), floats.tolist()
         values: list[Any] = []
-        for word, number, code, kind, is_zero in zip(out.tolist(), floats.tolist(), codes, self._kinds, self._zero_if_empty, strict=True):
+        for place, code, decode, is_zero in zip(self._places, codes, self._decoders, self._zero_if_empty, strict=False):
             if code != PRESENT and not (is_zero and code == EMPTY):
                 values.append(None)
-            elif kind == "float":
-                values.append(number)
-            elif kind == "wide":
-                values.append(_wide_bytes(joined, word).decode("utf-8", "surrogatepass"))
+            elif decode is None:
+                values.append(numbers[place])
             else:
-                values.append(decode_value(word, kind))
+                values.append(decode(joined, words, place))
         names = self._all_present
         if is_stale or any(codes):
             names = tuple([STATUSES[STALE if is_stale and code == PRESENT else code] for code in codes])
         return Answer(tuple(values), names, age)
 
-    def _row_answer(self, joined: bytes, word: int, code: int, is_stale: bool, age: int | None) -> Answer:
-        """A table's row: one status for all its columns; a null stays null and present. A static table has no age."""
-        age = None if self.plan.is_static else age
-        if code != PRESENT:
-            return Answer((None,) * self._features, (STATUSES[code],) * self._features, age)
-        values = tuple(msgspec.msgpack.decode(_wide_bytes(joined, word)))
-        return Answer(values, (STATUSES[STALE if is_stale and not self.plan.is_static else code],) * self._features, age)
+
+_Decoder = Callable[[bytes, list[int], int], Any]
+"""(the blobs' bytes, the words written, the place of the first of a feature's words) -> its value."""
+
+
+def _decoder(plan: ViewPlan, feature: FeaturePlan, words: int) -> _Decoder | None:
+    """How a feature's words become its value; None for a float."""
+    source = plan.slots[feature.slot].input
+    if source >= 0 and (columns := plan.inputs[source].columns) is not None:
+        column = list(columns).index(feature.parameters["column"])
+        return lambda joined, out, place: msgspec.msgpack.decode(_wide_bytes(joined, out[place]))[column]
+    kind = element_type(feature.type)
+    if kind in WIDE_TYPES:
+
+        def decode(joined: bytes, word: int) -> Any:
+            return _wide_bytes(joined, word).decode("utf-8", "surrogatepass")
+    else:
+
+        def decode(joined: bytes, word: int) -> Any:
+            return decode_value(word, kind)
+
+    if words > 1:
+        return lambda joined, out, place: [decode(joined, word) for word in out[place + 1 : place + 1 + out[place]]]
+    return None if kind == "float" else lambda joined, out, place: decode(joined, out[place])
 
 
 def _wide_bytes(joined: bytes, word: int) -> bytes:

@@ -14,7 +14,7 @@ from twofold.plan.serving import FeaturePlan, SourcePlan, ViewPlan
 class Event(NamedTuple):
     """A counted event of a view: its key, time, order, and the value of each input (None: null).
 
-    `stamp` is the arrival_time of a log event, the event_time of loaded history. For a table the one input is the row, a tuple.
+    `stamp` is the arrival_time of a log event, the event_time of loaded history. An input of type "row" is a tuple.
     """
 
     key: Key
@@ -35,10 +35,11 @@ def features_at(view: ViewPlan, events: Sequence[Event], key: Key, t_us: int, vi
 
 def _feature_at(view: ViewPlan, feature: FeaturePlan, events: Sequence[Event], t_us: int) -> Any:
     plan = view.windows[feature.window]
-    window = window_at(t_us, plan.width_us, plan.hop_us)
+    window = window_at(t_us, plan.width_us, plan.hop_us, plan.ago_us)
     source = view.slots[feature.slot].input
     kind = "event" if source < 0 else view.inputs[source].type
-    meaning = aggregate(feature.aggregate, kind)
+    parameters = {} if kind == "row" else feature.parameters
+    meaning = aggregate(feature.aggregate, kind, parameters)
     state = meaning.zero()
     for event in events:
         if _holds(window, event.event_time):
@@ -46,8 +47,9 @@ def _feature_at(view: ViewPlan, feature: FeaturePlan, events: Sequence[Event], t
             if value is not None:
                 state = meaning.add(state, Item(value, event.event_time, event.order))
     value = meaning.result(state, t_us, window)
-    if view.row is not None:
-        return None if value is None else value[list(view.row).index(feature.name)]
+    columns = None if source < 0 else view.inputs[source].columns
+    if columns is not None and value is not None:
+        return value[list(columns).index(feature.parameters["column"])]
     return value
 
 

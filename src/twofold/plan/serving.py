@@ -29,29 +29,49 @@ class SourcePlan(Frozen, frozen=True):
 
 
 class WindowPlan(Frozen, frozen=True):
-    """`[floor(t - width, hop), t)`; `width_us` None is all time (its hop is 0)."""
+    """`[floor(t - width, hop), t)`; `width_us` None is all time (its hop is 0).
+
+    With `ago_us` it is `[floor(t - ago - width, hop), floor(t - ago, hop))`.
+    """
 
     width_us: int | None
     hop_us: int
     label: str
+    ago_us: int = 0
+
+    @property
+    def reach_us(self) -> int | None:
+        """How far before t its oldest event may lie, the rounding of the tail apart; None: any time."""
+        return None if self.width_us is None else self.width_us + self.ago_us
 
 
 class SlotPlan(Frozen, frozen=True):
-    """One state of a tile: a kind of state over one input. `input` is an index into the view's inputs; -1 is the event itself."""
+    """One state of a tile: a kind of state over one input. `input` is an index into the view's inputs; -1 is the event itself.
+
+    `size` is that of kinds that have one, such as the k of the k last values.
+    """
 
     state: str
     input: int
+    size: int = 0
 
 
 class InputPlan(Frozen, frozen=True):
-    """One input column of a view: its canonical text (for people and hashes) and its type name ("row" is a whole table row)."""
+    """One input column of a view: its canonical text (for people and hashes) and its type name.
+
+    An input of type "row" holds several columns at once, a null among them too; `columns` are their types.
+    """
 
     text: str
     type: str
+    columns: dict[str, str] | None = None
 
 
 class FeaturePlan(Frozen, frozen=True):
-    """One feature: the result of an aggregate over a slot and a window. `type` is the type name of its values."""
+    """One feature: the result of an aggregate over a slot and a window. `type` is the type name of its values.
+
+    `parameters` are the aggregate's own, as `algebra.base.aggregate` takes them.
+    """
 
     name: str
     version: str
@@ -59,13 +79,14 @@ class FeaturePlan(Frozen, frozen=True):
     slot: int
     window: int
     type: str
+    parameters: dict[str, Any] = {}
 
 
 class ViewPlan(Frozen, frozen=True):
     """The merge programme of one view version.
 
-    A table is a view with one slot `last` over an input of type "row"; then `row` names the row's columns and types, and every
-    feature reads its column of that row (`slot` 0, `window` 0).
+    A feature over an input of type "row" reads one column of it: the one that its parameter `column` names. A table is a view with
+    one slot `last` over such an input; then `row` names the columns and types too (`slot` 0, `window` 0).
     """
 
     name: str

@@ -7,21 +7,22 @@ given, `seen < horizon`.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from twofold.algebra import sliding, states
+from twofold.algebra import sliding
+from twofold.algebra.kinds import EMPTY, KINDS, OPS, PRESENT, STATUSES, ZERO_IF_EMPTY
 from twofold.algebra.programme import new_areas, value_kind
-from twofold.algebra.states import EMPTY, PRESENT, STATUSES, ZERO_IF_EMPTY
-from twofold.algebra.words import WIDE_TYPES
+from twofold.algebra.words import WIDE_TYPES, element_type
 from twofold.plan.inputs import POLARS_TYPES, TIME, words_of
-from twofold.plan.merge import single_slot_programme
-from twofold.plan.serving import FeaturePlan, SlotPlan, ViewPlan
+from twofold.plan.merge import single_slot_programme, wanted_of
+from twofold.plan.serving import FeaturePlan, SlotPlan, ViewPlan, WindowPlan
 from twofold.tables.grouping import grouped_events, grouped_rows, groups_of
 
 Words = NDArray[np.int64]
@@ -52,119 +53,156 @@ def point_in_time(
     keys = [f"k{i}" for i in range(len(plan.by))]
     groups, row_groups = groups_of(spine, keys)
     rows, events = grouped_rows(row_groups, at, groups.height), grouped_events(ready, groups, keys)
-    arrays = _Arrays(
-        event_starts=events.starts,
-        times=ready[TIME].to_numpy()[events.order],
-        seen=ready[visibility.seen].to_numpy()[events.order] if visibility.seen else np.empty(0, np.int64),
-        row_starts=rows.starts,
-        t=at[rows.order],
-        head=at[rows.order] if visibility.head is None else np.minimum(at, visibility.head)[rows.order],
-        horizon=at[rows.order] if visibility.horizon is None else visibility.horizon[rows.order],
-    )
-    inputs = {slot.input: _input(plan, slot, ready, events.order) for slot in plan.slots}
+    seen = ready[visibility.seen].to_numpy()[events.order] if visibility.seen else _NOTHING
+    times = ready[TIME].to_numpy()[events.order]
+    t = at[rows.order]
+    head = t if visibility.head is None else np.minimum(at, visibility.head)[rows.order]
+    horizon = t if visibility.horizon is None else visibility.horizon[rows.order]
+    inputs = {slot.input: _input(plan, slot, ready, events.order, times, seen) for slot in plan.slots}
+
+    def rows_of(window: WindowPlan) -> sliding.Rows:
+        low, high, is_hidden = np.empty(t.size, np.int64), np.empty(t.size, np.int64), np.empty(t.size, np.bool_)
+        sliding.bounds(
+            events.starts, times, seen, rows.starts, t, head, horizon, -1 if window.width_us is None else window.width_us, window.hop_us,
+            window.ago_us, low, high, is_hidden,
+        )  # fmt: skip
+        return sliding.Rows(rows.starts, t, horizon, low, high, is_hidden)
+
     columns: dict[str, pl.Series] = {}
-    for features, words, codes in _slide_all(plan, inputs, arrays):
-        for i, feature in enumerate(features):
-            by_row, status_by_row = np.empty_like(words[i]), np.empty_like(codes[i])
-            by_row[rows.order], status_by_row[rows.order] = words[i], codes[i]
-            texts = inputs[plan.slots[feature.slot].input].texts
-            columns[feature.name] = _column(plan, feature, by_row, status_by_row, ready, events.order, texts)
+    for features, words, codes in _slide_all(plan, inputs, rows_of):
+        for feature, mine, status_codes in zip(features, words, codes, strict=True):
+            by_row, status_by_row = np.empty_like(mine), np.empty_like(status_codes)
+            by_row[:, rows.order], status_by_row[rows.order] = mine, status_codes
+            columns[feature.name] = _column(plan, feature, by_row, status_by_row, ready, events.order, inputs)
             if status:
                 columns[f"{feature.name}__status"] = pl.Series(np.array(STATUSES)[status_by_row], dtype=pl.String)
     names = [name for feature in plan.features for name in (feature.name, f"{feature.name}__status") if name in columns]
     return pl.DataFrame({name: columns[name] for name in names}) if columns else pl.DataFrame(height=spine.height)
 
 
-@dataclass(frozen=True)
-class _Arrays:
-    """What `sliding.slide` reads for every state alike."""
-
-    event_starts: Words
-    times: Words
-    seen: Words
-    row_starts: Words
-    t: Words
-    head: Words
-    horizon: Words
+_NOTHING = np.empty(0, np.int64)
 
 
 @dataclass(frozen=True)
 class _Input:
-    """An input's words and whether each is not null, by group; its type name.
+    """An input by group, and its type name.
 
-    The word of a text is its place among `texts`, which are in order, distinct, and only there if an extreme is asked for.
+    The word of a text is its place among `texts`, which are in order, distinct, and only there if values are compared.
     """
 
-    values: Words
-    valid: NDArray[np.bool_]
+    events: sliding.Events
     kind: str
     texts: pl.Series | None = None
 
 
-def _input(plan: ViewPlan, slot: SlotPlan, ready: pl.DataFrame, order: Words) -> _Input:
+def _input(plan: ViewPlan, slot: SlotPlan, ready: pl.DataFrame, order: Words, times: Words, seen: Words) -> _Input:
     if slot.input < 0:
-        return _Input(np.zeros(order.size, np.int64), np.ones(order.size, np.bool_), "event")
+        return _Input(sliding.Events(times, seen, np.zeros(order.size, np.int64), _NOTHING, _NOTHING), "event")
     kind, column = plan.inputs[slot.input].type, ready[f"in{slot.input}"]
-    valid = column.is_not_null().to_numpy()[order] if column.null_count() else np.ones(order.size, np.bool_)
+    ranks, positions = _NOTHING, _NOTHING
+    if column.null_count():
+        has_value = column.is_not_null().to_numpy()[order]
+        ranks, positions = np.concatenate([[0], np.cumsum(has_value)]), np.flatnonzero(has_value)
+    texts = None
     if kind not in WIDE_TYPES:
-        return _Input(words_of(column)[order], valid, kind)
-    if not any(other.input == slot.input and other.state in ("min", "max") for other in plan.slots):
-        return _Input(np.zeros(order.size, np.int64), valid, kind)
-    places = words_of(column.rank("dense").cast(pl.Int64) - 1)
-    return _Input(places[order], valid, kind, column.drop_nulls().unique().sort())
+        values = words_of(column)[order]
+    elif any(other.input == slot.input and other.state in _COMPARING for other in plan.slots):
+        values = words_of(column.rank("dense").cast(pl.Int64) - 1)[order]
+        texts = column.drop_nulls().unique().sort()
+    else:
+        values = np.zeros(order.size, np.int64)
+    return _Input(sliding.Events(times, seen, values, ranks, positions), kind, texts)
 
 
-def _slide_all(plan: ViewPlan, inputs: Mapping[int, _Input], arrays: _Arrays) -> Iterator[tuple[list[FeaturePlan], Words, Words]]:
-    """(features of one state and window, their words, their status codes), [features, rows] by group; states side by side on all cores."""
+_COMPARING = frozenset({"min", "max", "smallest_k", "largest_k"})
+"""States that compare values."""
+_PLACES = frozenset({"last", "first", "last_k", "first_k"})
+"""States of which the engine writes events, not values."""
+_Slid = tuple[list[FeaturePlan], list[Words], NDArray[np.int8]]
+"""Features of one state and window, the words of each [words, rows], their status codes [features, rows]; rows by group."""
+
+
+def _slide_all(plan: ViewPlan, inputs: Mapping[int, _Input], rows_of: Callable[[WindowPlan], sliding.Rows]) -> Iterator[_Slid]:
+    """What every feature is for every row; states and windows side by side on all cores."""
     places: dict[tuple[int, int], list[FeaturePlan]] = {}
     for feature in plan.features:
-        places.setdefault((feature.slot, 0 if plan.row is not None else feature.window), []).append(feature)
-    if plan.row is not None:
-        # A table's columns are all read from the one row.
-        ((_, features),) = places.items()
-        words, codes = _slide(plan, features[:1], inputs[0], arrays)
-        yield features, np.repeat(words, len(features), 0), np.repeat(codes, len(features), 0)
-        return
+        places.setdefault((feature.window, feature.slot), []).append(feature)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        tasks = [pool.submit(_slide, plan, found, inputs[plan.slots[slot].input], arrays) for (slot, _), found in places.items()]
-        for found, task in zip(places.values(), tasks, strict=True):
-            yield (found, *task.result())
+        rows = {window: pool.submit(rows_of, plan.windows[window]) for window in dict.fromkeys(window for window, _ in places)}
+        tasks = [
+            pool.submit(_slide, plan, found, inputs[plan.slots[slot].input], rows[window].result())
+            for (window, slot), found in places.items()
+        ]
+        for task in tasks:
+            yield task.result()
 
 
-def _slide(plan: ViewPlan, features: Sequence[FeaturePlan], source: _Input, arrays: _Arrays) -> tuple[Words, Words]:
-    """(words, status codes), [features, rows], of features that share a state and a window."""
+def _slide(plan: ViewPlan, features: list[FeaturePlan], source: _Input, rows: sliding.Rows) -> _Slid:
+    """The features of one state over one window."""
     slot, window = plan.slots[features[0].slot], plan.windows[features[0].window]
-    shape = (len(features), arrays.t.size)
-    out, codes = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
-    sliding.slide(
-        arrays.event_starts, arrays.times, arrays.seen, source.values, source.valid, arrays.row_starts, arrays.t, arrays.head,
-        arrays.horizon, states.KINDS[slot.state], value_kind(source.kind),
-        np.array([states.OPS[feature.aggregate] for feature in features], np.int64),
-        -1 if window.width_us is None else window.width_us, window.hop_us, new_areas(single_slot_programme(slot.state, source.kind), 2),
-        out, out.view(np.float64), codes,
-    )  # fmt: skip
-    return out, codes
+    # The columns of a row are all read from the one row.
+    distinct = features[:1] if source.kind == "row" else features
+    wanted = [wanted_of(plan, feature) for feature in distinct]
+    places = np.cumsum([0, *(item.words for item in wanted)])
+    count = rows.t.size
+    words, codes = np.zeros(int(places[-1]) * count, np.int64), np.zeros((len(distinct), count), np.int8)
+    asked = sliding.Asked(
+        KINDS[slot.state],
+        value_kind(source.kind),
+        -1 if window.width_us is None else window.width_us,
+        np.array([OPS[item.aggregate] for item in wanted], np.int64),
+        np.array([item.argument for item in wanted], np.int64),
+        places[:-1],
+    )
+    areas = new_areas(single_slot_programme(slot.state, source.kind, slot.size), 2)
+    sliding.slide(source.events, rows, asked, areas, sliding.Out(words, words.view(np.float64), codes))
+    found = [words[begin * count : end * count].reshape(-1, count) for begin, end in pairwise(places)]
+    if source.kind == "row":
+        return features, found * len(features), np.repeat(codes, len(features), 0)
+    return features, found, codes
 
 
 def _column(
-    plan: ViewPlan, feature: FeaturePlan, words: Words, codes: Words, ready: pl.DataFrame, order: Words, texts: pl.Series | None
-) -> pl.Series:
-    """Words and status codes as a column of the feature's type, null where the semantics say null."""
-    dtype = POLARS_TYPES[feature.type]
+    plan: ViewPlan, feature: FeaturePlan, words: Words, codes: NDArray[np.int8], ready: pl.DataFrame, order: Words,
+    inputs: Mapping[int, _Input],
+) -> pl.Series:  # fmt: skip
+    """Words [words, rows] and status codes of a feature as a column of its type, null where the semantics say null."""
+    slot = plan.slots[feature.slot]
     is_value = codes == PRESENT
     if feature.aggregate in ZERO_IF_EMPTY:
         is_value |= codes == EMPTY
-    if plan.slots[feature.slot].state in ("last", "first"):
-        source = ready[f"in{plan.slots[feature.slot].input}"]
-        if plan.row is not None:
-            source = source.struct.field(feature.name)
+    if words.shape[0] == 1:
+        return _values(plan, feature, slot, words[0], is_value, ready, order, inputs[slot.input]).alias(feature.name)
+    counts = np.where(is_value, words[0], 0)
+    is_held = np.arange(words.shape[0] - 1)[None, :] < counts[:, None]
+    flat = words[1:].T[is_held]
+    values = _values(plan, feature, slot, np.ascontiguousarray(flat), np.ones(flat.size, np.bool_), ready, order, inputs[slot.input])
+    return as_lists(values, counts, is_value).alias(feature.name)
+
+
+def as_lists(values: pl.Series, counts: Words, is_value: NDArray[np.bool_]) -> pl.Series:
+    """A column of lists from their values one after another: `counts` [rows] values each, null where not `is_value`."""
+    numbers = pl.Series(np.repeat(np.arange(counts.size), counts))
+    listed = pl.DataFrame({"row": numbers, "value": values}).group_by("row", maintain_order=True).agg("value")
+    rows = pl.DataFrame({"row": np.arange(counts.size)}).join(listed, on="row", how="left", maintain_order="left")["value"]
+    return rows.fill_null(pl.lit([], dtype=rows.dtype)).set(pl.Series(~is_value), None) if is_value.any() else rows
+
+
+def _values(
+    plan: ViewPlan, feature: FeaturePlan, slot: SlotPlan, words: Words, is_value: NDArray[np.bool_], ready: pl.DataFrame, order: Words,
+    source: _Input,
+) -> pl.Series:  # fmt: skip
+    """Words as values of a feature's type, or of its elements; null where not `is_value`."""
+    dtype = POLARS_TYPES[element_type(feature.type)]
+    if slot.state in _PLACES:
+        values = ready[f"in{slot.input}"]
+        if source.kind == "row":
+            values = values.struct.field(feature.parameters["column"])
         index = pl.Series(order[np.where(is_value, words, 0)] if order.size else words).set(pl.Series(~is_value), None)
-        return source.gather(index).cast(dtype).alias(feature.name)
-    if feature.type in WIDE_TYPES and texts is not None:
-        places = pl.Series(words).set(pl.Series(~is_value), None)
-        return texts.gather(places).cast(dtype).alias(feature.name)
-    values = words.view(np.float64) if feature.type == "float" else words
-    series = pl.Series(feature.name, values)
+        return values.gather(index).cast(dtype)
+    if dtype == pl.String and source.texts is not None:
+        return source.texts.gather(pl.Series(words).set(pl.Series(~is_value), None)).cast(dtype)
+    series = pl.Series(words.view(np.float64) if dtype == pl.Float64 else words)
     if not is_value.all():
         series = series.set(pl.Series(~is_value), None)
-    return series.cast(pl.Int64).cast(dtype) if feature.type == "datetime" else series.cast(dtype)
+    return series.cast(pl.Int64).cast(dtype) if isinstance(dtype, pl.Datetime) else series.cast(dtype)

@@ -12,7 +12,7 @@ import struct
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from twofold.algebra.base import Aggregate, Item, Window
+from twofold.algebra.base import Aggregate, Item, Window, registered
 from twofold.instants import DAY_US
 
 Items = Sequence[Item]
@@ -21,6 +21,16 @@ Law = Callable[[Aggregate[Any], Items, Items, Items], None]
 READ_WINDOW = Window(None, 2**62 - 1, DAY_US)
 """The window of `value_of`: it reaches every event, and has a width for aggregates that need one."""
 _READ_TIMES = 10
+
+
+def every_aggregate() -> dict[str, Aggregate[Any]]:
+    """Every registered aggregate over every input and with every example of its parameters, by a name that says so."""
+    return {
+        "-".join([name, kind, *(f"{key}={value}" for key, value in parameters.items())]): cls(kind, **parameters)
+        for name, cls in sorted(registered().items())
+        for kind in sorted(cls.accepts)
+        for parameters in cls.examples
+    }
 
 
 def state_of(aggregate: Aggregate[Any], items: Items) -> Any:
@@ -40,6 +50,8 @@ def same_value(left: Any, right: Any) -> bool:
     """Whether two values are the same: of one type, floats bit for bit."""
     if type(left) is not type(right):
         return False
+    if isinstance(left, list):
+        return len(left) == len(right) and all(map(same_value, left, right))
     if isinstance(left, float):
         return struct.pack("<d", left) == struct.pack("<d", right)
     return bool(left == right)
@@ -118,7 +130,7 @@ def results_are_pure(aggregate: Aggregate[Any], first: Items, second: Items, thi
     state = state_of(aggregate, first)
     value = value_of(aggregate, state)
     value_of(aggregate, state_of(aggregate, second))
-    other = type(aggregate)(aggregate.input_type)
+    other = type(aggregate)(aggregate.input_type, **aggregate.parameters)
     assert same_value(value_of(aggregate, state), value), "a second reading gives another value"
     assert same_value(value_of(other, state_of(other, first)), value), "another object of the class gives another value"
 

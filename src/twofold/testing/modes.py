@@ -12,7 +12,7 @@ from typing import Any, Literal
 import polars as pl
 
 from twofold.algebra.base import LOG_ORDER, OVERFLOW
-from twofold.algebra.states import ZERO_IF_EMPTY
+from twofold.algebra.kinds import ZERO_IF_EMPTY
 from twofold.algebra.windows import RAW_EVENTS, RAW_SPAN_US, SLACK_US
 from twofold.instants import DAY_US, to_us
 from twofold.keys import Key
@@ -23,7 +23,7 @@ from twofold.plan.inputs import MAJOR, MINOR, POLARS_TYPES, STAMP, TIME, all_row
 from twofold.plan.layout import Pointer
 from twofold.plan.reference import Event
 from twofold.plan.schedule import previous_fire
-from twofold.plan.serving import ViewPlan
+from twofold.plan.serving import FeaturePlan, ViewPlan
 from twofold.runtime.opened import Opened
 from twofold.serve.features import FeatureReader, KeyRead
 from twofold.testing.laws import same_value
@@ -92,9 +92,8 @@ class Truth:
 def _events(view: CompiledView, frame: pl.DataFrame) -> Iterable[Event]:
     plan = view.plan
     for row in prepared(view, frame).iter_rows(named=True):
-        inputs = tuple(row[f"in{i}"] for i in range(len(plan.inputs)))
-        if plan.row is not None:
-            inputs = (tuple(inputs[0].values()),)
+        values = (row[f"in{i}"] for i in range(len(plan.inputs)))
+        inputs = tuple(tuple(value.values()) if isinstance(value, dict) else value for value in values)
         yield Event(tuple(row[f"k{i}"] for i in range(len(plan.by))), row[TIME], (row[MAJOR], row[MINOR]), row[STAMP], inputs)
 
 
@@ -167,7 +166,7 @@ def _compare_online(parity: Parity, truth: Truth, held: _Held, read: KeyRead, cl
         return
     expected = reference.features_at(plan, mine, key, t_us)
     for feature, value, status in zip(plan.features, read.values, read.statuses, strict=True):
-        _compare(parity, f"{where}.{feature.name}", plan, feature.aggregate, value, status, expected[feature.name])
+        _compare(parity, f"{where}.{feature.name}", plan, feature, value, status, expected[feature.name])
 
 
 def _must_be_exact(held: _Held, events: Sequence[Event], t_us: int, clock: int) -> bool:
@@ -206,7 +205,7 @@ def history_parity(
         for feature in plan.features:
             where = f"{plan.name}{key}.{feature.name} from history ({visibility}) at {at}"
             value, status = row[feature.name], row[f"{feature.name}__status"]
-            _compare(parity, where, plan, feature.aggregate, value, status, expected[feature.name])
+            _compare(parity, where, plan, feature, value, status, expected[feature.name])
     return parity
 
 
@@ -233,21 +232,21 @@ def _as_key(key: Any, plan: ViewPlan) -> tuple[Any, ...]:
     return tuple(key) if isinstance(key, tuple | list) else (key,) if plan.by else ()
 
 
-def _compare(parity: Parity, where: str, plan: ViewPlan, aggregate: str, value: Any, status: str, expected: Any) -> None:
+def _compare(parity: Parity, where: str, plan: ViewPlan, feature: FeaturePlan, value: Any, status: str, expected: Any) -> None:
     parity.compared += 1
     if not same_value(value, None if expected is OVERFLOW else expected):
         parity.differs(f"{where}: {value!r}, not {expected!r}")
-    elif status not in _statuses(plan, aggregate, expected):
+    elif status not in _statuses(plan, feature, expected):
         parity.differs(f"{where}: {value!r} is {status}")
 
 
-def _statuses(plan: ViewPlan, aggregate: str, expected: Any) -> tuple[str, ...]:
-    """The statuses that a value may have; a null of a table's row and a sum of 0 may be both."""
+def _statuses(plan: ViewPlan, feature: FeaturePlan, expected: Any) -> tuple[str, ...]:
+    """The statuses that a value may have; a null of a row and a sum of 0 may be both."""
     present = ("present",) if plan.max_age_us is None else ("present", "stale")
     if expected is OVERFLOW:
         return ("overflow",)
     if expected is None:
-        return ("empty",) if plan.row is None else ("empty", *present)
-    if expected == 0 and aggregate in ZERO_IF_EMPTY:
-        return ("empty", *present) if aggregate == "sum" else ("empty",)
+        return ("empty", *present) if "column" in feature.parameters else ("empty",)
+    if expected == 0 and feature.aggregate in ZERO_IF_EMPTY:
+        return ("empty", *present) if feature.aggregate == "sum" else ("empty",)
     return present

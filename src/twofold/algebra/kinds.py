@@ -1,0 +1,58 @@
+"""The numbers that compiled states go by: kinds of state, kinds of value, operations that read a feature, statuses."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+COUNT, MOMENTS1, MOMENTS2, MIN, MAX, LAST, EARLIEST, NEWEST, FIRST_K, LAST_K, SMALLEST_K, LARGEST_K = range(12)
+KINDS = {
+    "count": COUNT,
+    "moments1": MOMENTS1,
+    "moments2": MOMENTS2,
+    "min": MIN,
+    "max": MAX,
+    "last": LAST,
+    "first": EARLIEST,
+    "newest": NEWEST,
+    "first_k": FIRST_K,
+    "last_k": LAST_K,
+    "smallest_k": SMALLEST_K,
+    "largest_k": LARGEST_K,
+}
+FLOAT, INT, WIDE = range(3)
+OP_COUNT, OP_SUM, OP_MEAN, OP_STD, OP_VALUE, OP_VAR, OP_SINCE, OP_RATE, OP_LIST = range(9)
+OPS = {
+    "count": OP_COUNT,
+    "sum": OP_SUM,
+    "mean": OP_MEAN,
+    "share": OP_MEAN,
+    "var": OP_VAR,
+    "std": OP_STD,
+    "min": OP_VALUE,
+    "max": OP_VALUE,
+    "any": OP_VALUE,
+    "all": OP_VALUE,
+    "first": OP_VALUE,
+    "last": OP_VALUE,
+    "time_since_last": OP_SINCE,
+    "rate": OP_RATE,
+    "first_k": OP_LIST,
+    "last_k": OP_LIST,
+    "smallest_k": OP_LIST,
+    "largest_k": OP_LIST,
+}
+ZERO_IF_EMPTY = frozenset({"count", "sum", "rate"})
+"""Aggregates that are 0, not null, in an empty window: they count or add up."""
+PRESENT, EMPTY, AHEAD, STALE, UNBUILT, OVERFLOW = range(6)
+STATUSES = ("present", "empty", "ahead", "stale", "unbuilt", "overflow")
+
+_LOW63 = np.int64(0x7FFFFFFFFFFFFFFF)
+
+
+@njit(cache=True, inline="always")
+def sortable(word, value_kind):
+    """A float's pattern as an integer of the same order (and back: it is its own inverse); other words as they are."""
+    if value_kind == FLOAT and word < 0:
+        return word ^ _LOW63
+    return word
