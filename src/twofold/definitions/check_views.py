@@ -104,7 +104,7 @@ def _names(name: str, feature: Feature) -> list[str]:
 
 def _feature_problems(name: str, feature: Feature, view: View, source: Stepped) -> Problems:
     what, place = f"feature {name!r} of {describe(view)}", feature.place
-    yield from _input(feature, source, describe(view.source), what).problems
+    yield from checked_input(feature, source, describe(view.source), what).problems
     if feature.where is not None:
         yield from check_expression(feature.where, source.columns, describe(view.source), f"where of {what}", place, {"bool"}).problems
     yield from _missing_window_problems(feature, what)
@@ -144,7 +144,7 @@ def _hop_problems(hop: Any, widths: list[int], has_windows: bool, what: str, pla
             yield Problem(f"hop of {what}: {hop!r} is longer than the window {duration_text(width)!r}", place)
 
 
-def _input(feature: Feature, source: Stepped, owner: str, what: str) -> Checked:
+def checked_input(feature: Feature, source: Stepped, owner: str, what: str) -> Checked:
     """Type of the values that the aggregate takes."""
     from twofold.algebra.base import registered
 
@@ -172,7 +172,7 @@ def feature_types(view: View | Table) -> dict[str, str]:
     source = stepped(view.source) if isinstance(view.source, Events) else Stepped({}, "", ())
     for name, feature in view.features.items():
         if isinstance(feature, Feature):
-            kind = _input(feature, source, "", "").type
+            kind = checked_input(feature, source, "", "").type
             result = UNKNOWN if kind == UNKNOWN else aggregate(feature.aggregate, kind).result_type
             types |= dict.fromkeys(_names(str(name), feature), result)
     return types
