@@ -8,7 +8,7 @@ from dataclasses import replace
 from inspect import signature
 from typing import NamedTuple
 
-from twofold.definitions.base import Place, type_name
+from twofold.definitions.base import ELEMENT_TYPES, Place, type_name
 from twofold.definitions.check_derived import derived_problems, place_of
 from twofold.definitions.check_estimators import estimator_problems
 from twofold.definitions.check_training import labels_problems, row_columns, rows_problems
@@ -85,9 +85,12 @@ def _request_problems(model: Model) -> Problems:
     for name, kind in model.request.items():
         yield from name_problems(name, f"{what}: the request field", model.place)
         try:
-            type_name(kind, f"{what}: the request field {name!r}")
+            named = type_name(kind, f"{what}: the request field {name!r}")
         except DefinitionError as error:
             yield Problem(str(error), model.place)
+            continue
+        if named in ELEMENT_TYPES:
+            yield Problem(f"{what}: the request field {name!r} is a {named}; only events have lists, to be exploded", model.place)
 
 
 def _use_problems(model: Model, use: ViewUse) -> Problems:

@@ -6,7 +6,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
-from twofold.definitions.base import Place
+from twofold.definitions.base import ELEMENT_TYPES, Place
 from twofold.definitions.check_sources import Stepped, declared_columns, key_column_problems, stepped
 from twofold.definitions.events import Events
 from twofold.definitions.features import Feature, feature_names
@@ -158,6 +158,8 @@ def checked_input(feature: Feature, source: Stepped, owner: str, what: str) -> C
     if checked.type == UNKNOWN or checked.type in accepts:
         return checked
     text = f"{what}: tw.{word} of a {checked.type} has no meaning; it takes {', '.join(sorted(accepts - {EVENT, 'row'}))}"
+    if checked.type in ELEMENT_TYPES:
+        text += ". Make an event of each element first, with events.explode(column)"
     return Checked(UNKNOWN, (Problem(text, place),))
 
 

@@ -19,6 +19,8 @@ def columns_needed(view: CompiledView, source: SourcePlan) -> tuple[str, ...]:
             # What a step writes may also be read by it, so it stays needed where the source has it.
             expressions = [step.content] if step.kind == "filter" and not isinstance(step.content, dict) else list(step.content.values())
             needed.update(name for expression in expressions for name in expression.meta.root_names())
+        elif step.kind == "explode":
+            needed.add(step.content["column"])
         else:
             return tuple(source.columns)
     found = needed | ({source.time} if source.time is not None else set())
