@@ -1,7 +1,7 @@
 # `make` lists the targets. Everything is installed into .venv and nothing outside this folder is changed.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-quick check format bench docs clean
+.PHONY: help setup demo test test-quick check format bench bench-parts docs clean
 SHELL := /bin/bash
 
 # A compiled kernel or module that is not written down is compiled again by every process.
@@ -12,6 +12,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 PYTEST := $(BIN)/python -m pytest
 PYTEST_ARGS ?=
+BENCH_ARGS ?=
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  make %-12s %s\n", $$1, $$2 }'
@@ -49,8 +50,11 @@ format: setup ## format all files and mend what the linter can mend
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
 
-bench: setup ## run every benchmark of bench/
-	@for file in $$(grep -l '^if __name__' bench/*.py); do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+bench: setup ## the batch benchmark beside its peers (sizes: BENCH_ARGS="--events 1000000 --rows 100000")
+	$(BIN)/python bench/side_by_side.py $(BENCH_ARGS)
+
+bench-parts: setup ## the benchmarks of single parts
+	@for file in $$(grep -l '^if __name__' bench/*.py | grep -v -e side_by_side -e history_data); do echo "== $$file"; $(BIN)/python $$file || exit 1; done
 
 docs: setup ## links, examples, glossary and public names of the documentation
 	$(PYTEST) tests/docs $(PYTEST_ARGS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 
 import numpy as np
@@ -32,3 +33,11 @@ def files(events: int, rows: int, keys: int = 100_000) -> tuple[Path, Path]:
         history.with_columns(amount=pl.Series(np.round(rng.lognormal(3, 1, events), 2))).write_parquet(names[0])
         frame(rows, BEGIN_US + SPAN_US // 2)[rng.permutation(rows)].write_parquet(names[1])
     return names
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--events", type=int, default=10_000_000)
+    parser.add_argument("--rows", type=int, default=1_000_000)
+    options = parser.parse_args()
+    print(*files(options.events, options.rows), sep="\n")

@@ -79,8 +79,10 @@ events = tw.Events(
     "events",
     time="t",
     id="id",
-    schema={"id": str, "a": str, "b": int, "x": float, "i": int, "s": str, "f": bool, "d": datetime},
-)
+    schema={
+        "id": str, "a": str, "b": int, "x": float, "i": int, "s": str, "f": bool, "d": datetime, "tags": list[str], "parts": list[float]
+    },
+)  # fmt: skip
 rows = tw.Table("rows", key=("a", "b"), time="since", schema={"a": str, "b": int, "x": float, "s": str, "d": datetime})
 fixed = tw.Table("fixed", key="a", schema={"a": str, "x": float, "i": int})
 
@@ -137,7 +139,20 @@ LISTS = {
 }
 ODD_HOPS = {"q": tw.sum("x", over="1h", hop="15m"), "p": tw.std("x", over="6h", hop="5m"), "r": tw.max("i", over="2d", hop="1d")}
 changed = events.filter(pl.col("i").is_null() | (pl.col("i") != 7)).with_columns(x=pl.col("x") / 3).rename(a="key")
+exploded = changed.explode("parts").filter(pl.col("parts").is_null() | (pl.col("parts") != 1)).with_columns(share=pl.col("parts") / 7)
+OF_PARTS = {
+    "n": tw.count(over=W),
+    "sum": tw.sum("parts", over=W),
+    "first": tw.first("parts", over=W),
+    "last": tw.last("share", over=W),
+    "last_all": tw.last("parts"),
+    "tags": tw.max(pl.col("tags").list.len(), over="1h"),
+}
 VIEWS = {
+    "exploded": tw.View("exploded", exploded, by="key", features=OF_PARTS),
+    "tagged": tw.View("tagged", events.explode("tags").rename(tags="tag"), by=["b", "tag"], features=SOME),
+    "exploded_stream": tw.View("exploded_stream", exploded, by="key", mode="stream", features=OF_PARTS),
+    "exploded_batch": tw.View("exploded_batch", exploded, by="key", mode="batch", refresh="0 * * * *", features=OF_PARTS),
     "hybrid": tw.View("hybrid", events, by=["a", "b"], features=FEATURES),
     "short": tw.View("short", events, by="a", features={**SOME, **ODD_HOPS}, max_age="1d"),
     "all": tw.View("all", events, features=SOME),
@@ -212,6 +227,8 @@ class Story:
             "s": rng.choice([None, "", "\u00e9\0x", "longer than eight bytes", "longer than", "longer t", "longer t\0"]),
             "f": rng.choice([None, True, False]),
             "d": None if rng.random() < 0.3 else rng.choice([t + rng.randint(-100, 100), floor_to(t, DAY_US)]),
+            "tags": rng.choice([None, [], [rng.choice([*A, None]) for _ in range(rng.randint(1, 3))]]),
+            "parts": rng.choice([None, [], [self.x(), 1.0], [self.x() for _ in range(rng.randint(1, 4))]]),
             "t": t,
         }
 
@@ -268,7 +285,7 @@ class Story:
         at = self.now() + rng.choice([0, 0, 0, -1, -MINUTE_US, -HOUR_US])
         plot = rng.choice(["", "", "events", "dies", "events, dies"])
 
-        def progress(text: str) -> None:
+        def progress(text: str, done: int = 0, total: int | None = None) -> None:
             if "events" in plot and rng.random() < 0.5:
                 self.append()
                 self.catch_up()
@@ -305,7 +322,10 @@ class Story:
         """Keys of recent events, any others, one that has none."""
         parts = {"str": [*A, "unknown"], "int": [*B, 5], "bool": [True, False], "datetime": [to_datetime(0)]}
         drawn = [tuple(self.rng.choice(parts[kind]) for kind in by.values()) for _ in range(3)]
-        recent = [{**row, "key": row["a"], "d": None if row["d"] is None else to_datetime(row["d"])} for row in self.recent]
+        recent = [
+            {**row, "key": row["a"], "tag": (row["tags"] or [None])[-1], "d": None if row["d"] is None else to_datetime(row["d"])}
+            for row in self.recent
+        ]
         return [*drawn, *(tuple(row[name] for name in by) for row in self.rng.sample(recent, min(3, len(recent))))]
 
     def compare(self, share: float = 1.0) -> None:

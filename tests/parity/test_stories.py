@@ -12,7 +12,14 @@ import pytest
 from twofold.testing.modes import Parity
 
 Stories = Callable[..., Any]
-SETS = (["hybrid"], ["short", "stream", "rows"], ["batch", "changed", "typed"], ["all", "as_built", "fixed"], ["shifted", "lists"])
+SETS = (
+    ["hybrid"],
+    ["short", "stream", "rows"],
+    ["batch", "changed", "typed"],
+    ["all", "as_built", "fixed"],
+    ["shifted", "lists"],
+    ["exploded", "tagged", "exploded_stream", "exploded_batch"],
+)
 
 
 @pytest.mark.parametrize("partitions", [1, 3])
@@ -25,7 +32,7 @@ def test_every_mode_is_the_reference(views: list[str], partitions: int, number: 
 @pytest.mark.parametrize("partitions", [1, 3])
 def test_every_mode_is_the_reference_on_disk(partitions: int, story: Stories) -> None:
     """SQLite, LMDB and Delta Lake, as users have them."""
-    story(["hybrid", "stream", "as_built", "rows"], partitions, on_disk=True).run(5).check(at_least=1000)
+    story(["hybrid", "stream", "as_built", "rows", "exploded"], partitions, on_disk=True).run(5).check(at_least=1000)
 
 
 @pytest.mark.slow

@@ -311,29 +311,6 @@ def test_a_derived_column_may_be_a_function(checked: Any, name: str) -> None:
     assert text is None or (len(found) == 1 and text in found[0])
 
 
-NOT_YET = {
-    "aggregate label": (
-        LABEL,
-        LABEL.replace('pl.col("delay") > 15', "tw.count()").replace(", missing=False", ""),
-        "an aggregate such as tw.count",
-    ),
-    "dict of labels": (LABEL, "label={'late': " + LABEL.removeprefix("label=").removesuffix(",") + "},", "a dict of labels"),
-    "sample": (ROWS, ROWS.replace("schedule,", "schedule, sample=0.1,"), "Rows(sample=)"),
-    "weight": (ROWS, ROWS.replace("schedule,", "schedule, weight='distance',"), "Rows(weight=)"),
-    "group": (ROWS, ROWS.replace("schedule,", "schedule, group='flight_id',"), "Rows(group=)"),
-}
-
-
-@pytest.mark.parametrize("name", NOT_YET)
-def test_what_is_to_come_is_listed_and_no_mistake(checked: Any, name: str, tmp_path: Path) -> None:
-    old, new, text = NOT_YET[name]
-    (problem,) = checked(GOOD.replace(old, new))
-    assert problem.is_not_yet
-    assert text in problem.text
-    assert problem.text.endswith("is not carried out by this version")
-    check_or_raise(load_project(tmp_path / "flights.py"))
-
-
 TEN = """
 import polars as pl
 import twofold as tw

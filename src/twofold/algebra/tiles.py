@@ -51,7 +51,7 @@ def grown(out, needed):
     return bigger
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def fold(words, word_starts, events, event_starts, heap, now, keeps_raw, p, area):
     """Fold events into the blobs of many keys at once; returns (words, word_starts) of the new blobs.
 

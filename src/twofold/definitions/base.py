@@ -6,7 +6,7 @@ import sys
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_origin
 
 from twofold.errors import DefinitionError, did_you_mean
 
@@ -34,8 +34,9 @@ class Category:
     """A text column of a request that reaches the estimator; its codes are frozen with the model version, unseen is null."""
 
 
-ColumnType = type[Any]
-TYPE_NAMES: dict[ColumnType, str] = {
+ColumnType = Any
+"""`str`, `int`, `float`, `bool`, `datetime`, `tw.Category`; of events also `list[str]`, `list[int]`, `list[float]`, `list[bool]`."""
+TYPE_NAMES: dict[type, str] = {
     str: "str",
     int: "int",
     float: "float",
@@ -45,10 +46,19 @@ TYPE_NAMES: dict[ColumnType, str] = {
 }
 
 
+ELEMENT_TYPES = {f"list[{element}]": element for element in ("str", "int", "float", "bool")}
+"""Type name of a list -> that of its elements. Only columns of events are lists: there they can be exploded."""
+
+
 def type_name(kind: ColumnType, what: str) -> str:
     """The name of a column type; raises DefinitionError with the types that can be had."""
     if isinstance(kind, type) and kind in TYPE_NAMES:
         return TYPE_NAMES[kind]
     written = kind if isinstance(kind, str) else getattr(kind, "__name__", repr(kind))
+    if list in (kind, get_origin(kind)):
+        named = f"list[{', '.join(TYPE_NAMES.get(element, '?') for element in get_args(kind))}]"
+        if named in ELEMENT_TYPES:
+            return named
+        raise DefinitionError(f"{what} has the type {str(kind) if get_args(kind) else 'list'!r}; lists are {', '.join(ELEMENT_TYPES)}")
     nearest = did_you_mean(written.lower().removesuffix("64").removesuffix("32"), TYPE_NAMES.values())
     raise DefinitionError(f"{what} has the type {written!r}; types are str, int, float, bool, datetime and tw.Category.{nearest}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from twofold.definitions.check_models import as_use, model_problems
@@ -77,7 +77,8 @@ def _items(value: Any) -> list[Any]:
 
 def _reached(item: Any) -> list[Any]:
     if isinstance(item, Model):
-        return [*_items(item.views), item.rows, item.label]
+        labels = item.label.values() if isinstance(item.label, Mapping) else [item.label]
+        return [*_items(item.views), item.rows, *labels]
     if isinstance(item, ViewUse):
         return [as_use(item, item.place).view]
     return [item.source] if isinstance(item, View | Rows | Label) else []

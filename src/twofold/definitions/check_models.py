@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import replace
+from inspect import signature
 from typing import NamedTuple
 
-from twofold.definitions.base import Place, type_name
+from twofold.definitions.base import ELEMENT_TYPES, Place, type_name
 from twofold.definitions.check_derived import derived_problems, place_of
-from twofold.definitions.check_training import label_problems, row_columns, rows_problems
+from twofold.definitions.check_estimators import estimator_problems
+from twofold.definitions.check_training import labels_problems, row_columns, rows_problems
 from twofold.definitions.check_views import feature_types, key_types
-from twofold.definitions.model import Cached, Default, Model
+from twofold.definitions.model import WEIGHT, Cached, Default, Label, Model, Rows
 from twofold.definitions.problems import (
     UNKNOWN,
     Problem,
@@ -27,7 +31,12 @@ from twofold.definitions.use import ViewUse
 from twofold.definitions.view import View
 from twofold.errors import DefinitionError, did_you_mean
 
-RESERVED = {"at": "the instant of a row", "label": "what is to be foretold"}
+
+def _reserved(model: Model) -> dict[str, str]:
+    """Columns of a training set that are no columns of the model, and what they are."""
+    labels = dict.fromkeys(["label", *model.labels], "what is to be foretold")
+    weight = {WEIGHT: "the weight of a row"} if isinstance(model.rows, Rows) and model.rows.weight is not None else {}
+    return {"at": "the instant of a row", **labels, **weight}
 
 
 class Column(NamedTuple):
@@ -76,9 +85,12 @@ def _request_problems(model: Model) -> Problems:
     for name, kind in model.request.items():
         yield from name_problems(name, f"{what}: the request field", model.place)
         try:
-            type_name(kind, f"{what}: the request field {name!r}")
+            named = type_name(kind, f"{what}: the request field {name!r}")
         except DefinitionError as error:
             yield Problem(str(error), model.place)
+            continue
+        if named in ELEMENT_TYPES:
+            yield Problem(f"{what}: the request field {name!r} is a {named}; only events have lists, to be exploded", model.place)
 
 
 def _use_problems(model: Model, use: ViewUse) -> Problems:
@@ -132,11 +144,11 @@ def model_columns(model: Model) -> Iterator[Column]:
 
 def _column_problems(model: Model) -> Problems:
     """Columns have one origin each; derived ones are made of those before them; what is dropped exists."""
-    what = describe(model)
+    what, reserved = describe(model), _reserved(model)
     columns: dict[str, Column] = {}
     for column in model_columns(model):
-        if column.name in RESERVED:
-            yield Problem(f"{what}: {column.name!r} is {RESERVED[column.name]}; call the column of {column.origin} otherwise", column.place)
+        if column.name in reserved:
+            yield Problem(f"{what}: {column.name!r} is {reserved[column.name]}; call the column of {column.origin} otherwise", column.place)
         elif column.name in columns:
             first = columns[column.name].origin
             text = f"{what}: two columns would be called {column.name!r}: one of {first}, one of {column.origin}"
@@ -162,14 +174,13 @@ def _is_text_for_estimator(model: Model, column: Column) -> bool:
 def _training_problems(model: Model) -> Problems:
     what, request = describe(model), request_types(model)
     if model.estimator is not None:
-        yield from _estimator_problems(model)
+        yield from estimator_problems(model, nullable_columns(model))
     if model.rows is not None:
         yield from rows_problems(model.rows, what, model.place)
         yield from _row_field_problems(model, request)
-    if isinstance(model.label, Mapping):
-        yield Problem(f"{what}: a dict of labels is not carried out by this version", model.place, True)
-    elif model.label is not None:
-        yield from label_problems(model.label, model.rows, what, model.place)
+    if model.label is not None:
+        yield from labels_problems(model, what)
+        yield from _training_column_problems(model)
         if model.rows is None:
             yield Problem(f"{what} has a label and no rows; say which rows it belongs to, as in rows=tw.Rows(source)", model.place)
     if model.retrain is not None:
@@ -190,15 +201,39 @@ def _row_field_problems(model: Model, request: Mapping[str, str]) -> Problems:
             yield Problem(text, model.rows.place)
 
 
-def _estimator_problems(model: Model) -> Problems:
-    what, estimator = describe(model), model.estimator
-    if isinstance(estimator, type):
-        yield Problem(f"{what}: its estimator is the class {estimator.__name__}; write {estimator.__name__}()", model.place)
-    elif not callable(getattr(estimator, "fit", None)) or not callable(getattr(estimator, "predict", None)):
-        yield Problem(f"{what}: its estimator {shown(estimator)} has no fit and predict; give a scikit-learn estimator", model.place)
-    missing = [name for name in ("rows", "label") if getattr(model, name) is None]
-    if missing:
-        yield Problem(f"{what} has an estimator, but no {' and no '.join(missing)} to train it with", model.place)
+def _training_column_problems(model: Model) -> Problems:
+    """The columns that a row has for training only stand beside the model's own, none in the place of another."""
+    rows, taken, what = model.rows, _reserved(model), describe(model)
+    if not isinstance(rows, Rows):
+        return
+    ties = [(key, label.place) for label in model.labels.values() if isinstance(label, Label) for key in label.keys]
+    group = [(rows.group, rows.place)] if isinstance(rows.group, str) else []
+    for name, place in dict([*ties, *group]).items():
+        if name in taken:
+            text = f"rows of {what}: the column {name!r} would stand in the place of {name!r}, {taken[name]}"
+            yield Problem(f"{text}; rename it, as in events.rename({name}='other')", place)
+    if group and rows.group not in model.request:
+        for column in model_columns(model):
+            if column.name == rows.group:
+                text = f"rows of {what}: the group {rows.group!r} has the name of a column of {column.origin}; call one of them otherwise"
+                yield Problem(text, rows.place)
+
+
+def nullable_columns(model: Model) -> list[str]:
+    """The estimator's columns that may be null whatever a request says: values of no events, unseen categories, what is derived of them."""
+    from twofold.algebra.kinds import ZERO_IF_EMPTY
+
+    never = set(model.request) - {name for name, kind in request_types(model).items() if kind == "category"}
+    for used in model.views:
+        use = as_use(used, model.place)
+        if isinstance(use.view, View):
+            kept = {name: feature for name, feature in use.view.features.items() if feature.aggregate in ZERO_IF_EMPTY}
+            never |= {f"{use.column_prefix}{name}" for name in feature_types(replace(use.view, features=kept))}
+    for name, function in model.derived.items():
+        with suppress(TypeError, ValueError):  # no function: told elsewhere
+            never |= {name} if set(signature(function).parameters) <= never else set()
+    identifiers = {name for name, kind in request_types(model).items() if kind == "str"}
+    return [column.name for column in model_columns(model) if column.name not in {*never, *identifiers, *model.drop}]
 
 
 def _answer_problems(model: Model) -> Problems:
@@ -211,5 +246,19 @@ def _answer_problems(model: Model) -> Problems:
             yield Problem(f"{what}: fallback[{number}] is {shown(item)}; give tw.Cached(max_age=...) or tw.Default(value)", place)
         elif number + 1 < len(model.fallback):
             yield Problem(f"{what}: tw.Default never fails, so what stands behind it in fallback is never reached", place)
-        elif not isinstance(item.value, bool | int | float | str | None):
-            yield Problem(f"{what}: tw.Default({item.value!r}) cannot be answered as JSON; give a number or a text", place)
+        else:
+            yield from _default_problems(item, model)
+
+
+def _default_problems(item: Default, model: Model) -> Problems:
+    """A declared answer is what the model would answer: one value, or one for each label."""
+    what, names = describe(model), model.label_names
+    values = [item.value]
+    if names and item.value is not None:
+        if not isinstance(item.value, Mapping) or set(item.value) != set(names):
+            example = ", ".join(f"{name!r}: ..." for name in names)
+            yield Problem(f"{what}: tw.Default({item.value!r}) is no answer for its labels; give tw.Default({{{example}}})", model.place)
+            return
+        values = list(item.value.values())
+    if not all(isinstance(value, bool | int | float | str | None) for value in values):
+        yield Problem(f"{what}: tw.Default({item.value!r}) cannot be answered as JSON; give a number or a text", model.place)

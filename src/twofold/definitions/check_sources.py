@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 from zoneinfo import ZoneInfo, available_timezones
 
-from twofold.definitions.base import Place, type_name
+from twofold.definitions.base import ELEMENT_TYPES, Place, type_name
 from twofold.definitions.events import Events, Step
 from twofold.definitions.problems import (
     UNKNOWN,
@@ -91,9 +91,12 @@ def _schema_problems(source: Events | Table) -> Problems:
         if not isinstance(name, str) or not name or name.startswith("__"):
             yield Problem(f"{what}: {name!r} is no name of a column; use a text that does not begin with '__'", source.place)
         try:
-            type_name(kind, f"{what}: the column {name!r}")
+            named = type_name(kind, f"{what}: the column {name!r}")
         except DefinitionError as error:
             yield Problem(str(error), source.place)
+            continue
+        if named in ELEMENT_TYPES and isinstance(source, Table):
+            yield Problem(f"{what}: the column {name!r} is a {named}; only events have lists, to be exploded", source.place)
 
 
 def _time_problems(source: Events | Table) -> Problems:
@@ -135,10 +138,26 @@ def stepped(events: Events) -> Stepped:
         elif step.kind == "with_columns":
             columns, found = _with_columns(step, columns, time, what)
             problems += found
+        elif step.kind == "explode":
+            problems += _explode_problems(step, columns, events, what)
+            columns = {**columns, step.content["column"]: ELEMENT_TYPES.get(columns.get(step.content["column"], ""), UNKNOWN)}
         else:
             checked = check_expression(step.content["condition"], columns, describe(events), what, step.place, {"bool"})
             problems += checked.problems
     return Stepped(columns, time, tuple(problems))
+
+
+def _explode_problems(step: Step, columns: Columns, events: Events, what: str) -> Problems:
+    """A list column of the source is exploded, and no second one: that would give every pair of elements."""
+    name = step.content["column"]
+    yield from column_problems([name], columns, describe(events), what, step.place)
+    kind = columns.get(name, UNKNOWN)
+    if kind not in (*ELEMENT_TYPES, UNKNOWN):
+        yield Problem(f"{what}: {name!r} is of type {kind}; only a list has elements, declared as in {name!r}: list[str]", step.place)
+    first = next(other for other in events.steps if other.kind == "explode")
+    if first is not step:
+        text = f"{what}: {name!r} would be the second list after {first.content['column']!r} ({first.place}), which gives every pair"
+        yield Problem(f"{text} of elements; explode one list, and the other one for another view", step.place)
 
 
 def _rename_problems(names: Mapping[str, Any], columns: Columns, what: str, place: Place) -> Problems:

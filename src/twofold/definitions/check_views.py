@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
-from twofold.definitions.base import Place
+from twofold.definitions.base import ELEMENT_TYPES, Place
 from twofold.definitions.check_sources import Stepped, declared_columns, key_column_problems, stepped
 from twofold.definitions.events import Events
 from twofold.definitions.features import Feature, Named, named_features
@@ -105,7 +105,7 @@ def _named(name: str, feature: Feature) -> Iterator[Named]:
 
 def _feature_problems(name: str, feature: Feature, view: View, source: Stepped) -> Problems:
     what, place = f"feature {name!r} of {describe(view)}", feature.place
-    yield from _input(feature, source, describe(view.source), what).problems
+    yield from checked_input(feature, source, describe(view.source), what).problems
     if feature.where is not None:
         yield from check_expression(feature.where, source.columns, describe(view.source), f"where of {what}", place, {"bool"}).problems
     yield from _missing_window_problems(feature, what)
@@ -138,7 +138,7 @@ def _parameter_problems(feature: Feature, source: Stepped, what: str) -> Problem
     """What the aggregate says of its own parameters."""
     from twofold.algebra.base import aggregate
 
-    kind = _input(feature, source, "", "").type
+    kind = checked_input(feature, source, "", "").type
     if isinstance(feature.input, tuple):
         if not feature.input or len(set(feature.input)) < len(feature.input):
             yield Problem(f"{what}: it takes the columns {shown(feature.input)}; name one or several, each once", feature.place)
@@ -167,7 +167,7 @@ def _hop_problems(hop: Any, widths: list[int], has_windows: bool, what: str, pla
             yield Problem(f"hop of {what}: {hop!r} is longer than the window {duration_text(width)!r}", place)
 
 
-def _input(feature: Feature, source: Stepped, owner: str, what: str) -> Checked:
+def checked_input(feature: Feature, source: Stepped, owner: str, what: str) -> Checked:
     """Type of the values that the aggregate takes."""
     from twofold.algebra.base import registered
 
@@ -184,6 +184,8 @@ def _input(feature: Feature, source: Stepped, owner: str, what: str) -> Checked:
     if checked.type == UNKNOWN or checked.type in accepts:
         return checked
     text = f"{what}: tw.{word} of a {checked.type} has no meaning; it takes {', '.join(sorted(accepts - {EVENT, 'row'}))}"
+    if checked.type in ELEMENT_TYPES:
+        text += ". Make an event of each element first, with events.explode(column)"
     return Checked(UNKNOWN, (Problem(text, place),))
 
 
@@ -198,7 +200,7 @@ def feature_types(view: View | Table) -> dict[str, str]:
     source = stepped(view.source) if isinstance(view.source, Events) else Stepped({}, "", ())
     for name, feature in view.features.items():
         if isinstance(feature, Feature):
-            kind = _input(feature, source, "", "").type
+            kind = checked_input(feature, source, "", "").type
             for full, _, parameters in _named(str(name), feature):
                 types[full] = UNKNOWN
                 with suppress(DefinitionError):

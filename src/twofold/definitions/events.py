@@ -13,12 +13,12 @@ from twofold.instants import Duration, duration_us
 if TYPE_CHECKING:
     import polars as pl
 
-StepKind = Literal["filter", "with_columns", "rename"]
+StepKind = Literal["filter", "with_columns", "rename", "explode"]
 
 
 @dataclass(frozen=True, eq=False)
 class Step:
-    """One row-level step: `filter` holds one expression, `with_columns` named ones, `rename` old -> new names."""
+    """One row-level step: `filter` holds one expression, `with_columns` named ones, `rename` old -> new names, `explode` a column."""
 
     kind: StepKind
     content: Mapping[str, Any]
@@ -86,8 +86,12 @@ class Events:
         return self._with(Step("rename", new_names, caller_place()))
 
     def explode(self, column: str) -> Events:
-        """Not carried out yet: one event for each element of a list column."""
-        raise NotYet(f"Events.explode({column!r}) is not carried out by this version ({caller_place()})")
+        """One event for each element of a list column, in its order, the other columns repeated; none for a null or empty list.
+
+        The column then holds the element, which may be null. All of them keep the event's time; among events that tie in time, the
+        elements follow each other. An event can be exploded once.
+        """
+        return self._with(Step("explode", {"column": column}, caller_place()))
 
     def join(self, table: object, on: str) -> Events:
         """Not carried out yet: freezes the joined row at the event's position."""

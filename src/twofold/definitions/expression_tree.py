@@ -65,6 +65,7 @@ TemporalExpr.TotalSeconds TemporalExpr.TotalMilliseconds TemporalExpr.TotalMicro
 TemporalExpr.Truncate TemporalExpr.Round TemporalExpr.OffsetBy TemporalExpr.MonthStart TemporalExpr.MonthEnd
 TemporalExpr.TimeStamp TemporalExpr.ToString TemporalExpr.ConvertTimeZone TemporalExpr.ReplaceTimeZone
 TemporalExpr.CastTimeUnit TemporalExpr.BaseUtcOffset TemporalExpr.DSTOffset TemporalExpr.Duration
+ListExpr.Length ListExpr.Contains ListExpr.Get
 """
 
 _GROUPS = frozenset(
@@ -79,8 +80,8 @@ def snake(name: str) -> str:
 
 def _word(path: str) -> str:
     group, _, _ = path.rpartition(".")
-    prefix = {"StringExpr": "str.", "TemporalExpr": "dt."}.get(group, "")
-    return prefix + {"RoundSF": "round_sig_figs", "Pow.Generic": "pow"}.get(path, snake(path))
+    prefix = {"StringExpr": "str.", "TemporalExpr": "dt.", "ListExpr": "list."}.get(group, "")
+    return prefix + {"RoundSF": "round_sig_figs", "Pow.Generic": "pow", "ListExpr.Length": "len"}.get(path, snake(path))
 
 
 FUNCTIONS = {path: _word(path) for path in _SAME_NAMED.split()}

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from twofold.definitions.base import ELEMENT_TYPES
 from twofold.definitions.expression_tree import Node, Reading, from_tree, read
 from twofold.errors import DefinitionError, UnknownColumn, did_you_mean
 
@@ -81,6 +82,7 @@ def polars_schema(columns: Mapping[str, str]) -> dict[str, pl.DataType]:
         "bool": pl.Boolean(),
         "datetime": pl.Datetime("us", "UTC"),
     }
+    types |= {kind: pl.List(types[element]) for kind, element in ELEMENT_TYPES.items()}
     return {name: types[kind] for name, kind in columns.items()}
 
 
@@ -127,6 +129,9 @@ def _type_of(dtype: pl.DataType) -> str | None:
         return "int"
     if isinstance(dtype, pl.Datetime):
         return "datetime" if dtype.time_zone is not None else None
+    if isinstance(dtype, pl.List):
+        lists = polars_schema(dict(zip(ELEMENT_TYPES, ELEMENT_TYPES, strict=True)))
+        return next((kind for kind, known in lists.items() if known == dtype), None)
     return {"Float32": "float", "Float64": "float", "Boolean": "bool", "String": "str"}.get(str(dtype))
 
 
@@ -239,6 +244,8 @@ def _evaluated_bits(expression: Expression, frame: pl.DataFrame) -> list[Any]:
 
 def _bits(value: Any) -> Any:
     """A value such that equal means equal bits; NaN is null and -0.0 is 0.0, as they become everywhere."""
+    if isinstance(value, list):
+        return [_bits(element) for element in value]
     if not isinstance(value, float):
         return value
     return None if math.isnan(value) else (value + 0.0).hex()
@@ -277,6 +284,8 @@ def random_rows(columns: Mapping[str, str]) -> pl.DataFrame:
 def _random_value(kind: str, source: random.Random) -> Any:
     if source.random() < 0.15:
         return None
+    if kind in ELEMENT_TYPES:
+        return [_random_value(ELEMENT_TYPES[kind], source) for _ in range(source.randrange(4))]
     is_edge = source.random() < 0.3
     match kind:
         case "int":

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from twofold.definitions.base import Place
+from twofold.definitions.base import ELEMENT_TYPES, Place
 from twofold.definitions.expressions import Expression, output_type, root_columns, row_level_problems, tree_problems
 from twofold.errors import DefinitionError, did_you_mean
 from twofold.instants import duration_us
@@ -119,6 +119,9 @@ def key_problems(names: Iterable[Any], columns: Columns, owner: str, what: str, 
             yield Problem(f"{what}: the column {name!r} is named twice", place)
         if columns.get(name) == "float":
             yield Problem(f"{what}: {name!r} is a float, and floats are no keys; declare it as int or str", place)
+        if columns.get(name) in ELEMENT_TYPES:
+            remedy = f"make an event of each element, as in events.explode({name!r})"
+            yield Problem(f"{what}: {name!r} is a {columns[name]}, and lists are no keys; {remedy}", place)
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,7 @@ class Project:
         found: list[Events | Table] = list(self.sources)
         found += [view if isinstance(view, Table) else view.source for view in self.reached_views()]
         for model in self.models:
-            found += [part.source for part in (model.rows, model.label) if part is not None]
+            found += [part.source for part in (model.rows, *model.labels.values()) if part is not None]
         return tuple(replace_fields(item, steps=()) if isinstance(item, Events) else item for item in _unique(found))
 
     def open(self, home: str | Path = ".twofold", clock: Clock | None = None, **settings: Any) -> Opened:

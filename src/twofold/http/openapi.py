@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from twofold import __version__
+from twofold.definitions.base import ELEMENT_TYPES
 from twofold.http.messages import AFTER_HEADER, BODY_BYTES, LONGEST_DEADLINE_MS
 from twofold.http.predict import PREDICTING, READING
 from twofold.plan.serving import ModelPlan, ServingPlan, SourcePlan, ViewPlan
@@ -22,7 +23,9 @@ _TYPES: dict[str, Schema] = {
     "bool": {"type": ["boolean", "null"]},
     "datetime": {"type": ["string", "integer", "null"], "format": "date-time"},
 }
-_EXAMPLES = {"str": "a1", "category": "A", "int": 1, "float": 1.5, "bool": True, "datetime": "2013-10-01T05:15:00Z"}
+_TYPES |= {kind: {"type": ["array", "null"], "items": _TYPES[element]} for kind, element in ELEMENT_TYPES.items()}
+_EXAMPLES: dict[str, Any] = {"str": "a1", "category": "A", "int": 1, "float": 1.5, "bool": True, "datetime": "2013-10-01T05:15:00Z"}
+_EXAMPLES |= {kind: [_EXAMPLES[element]] for kind, element in ELEMENT_TYPES.items()}
 _PARAMETERS = {
     "at": ("string", "the instant to answer for: ISO 8601 with a zone, or microseconds since 1970; default: now"),
     "after": ("string", "a position from /v1/events: answer only when it is applied; several, or several in one with `|` between them"),

@@ -3,78 +3,45 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from twofold.definitions.model import Label, Model, Rows
-from twofold.errors import DataError, DefinitionError, NotYet
-from twofold.instants import BEGIN_US, duration_us
-from twofold.plan.compile import CompiledProject, time_after_steps
+from twofold.definitions.model import WEIGHT, Label, Model, Rows
+from twofold.errors import DataError, DefinitionError
+from twofold.learn.labels import EventsOf, with_labels
+from twofold.learn.rows import AT, row_fields, training_rows, weighed
+from twofold.plan.compile import CompiledProject
 from twofold.plan.derived import derive
-from twofold.plan.inputs import MAJOR, MINOR, with_steps
 from twofold.plan.serving import ModelPlan, UsePlan
-
-AT, LABEL = "at", "label"
-_TIME = "__label_time"
+from twofold.tables.frames import conform_rows
 
 History = Callable[[str, pl.DataFrame], pl.DataFrame]
 """(view, spine of its key columns and `at`) -> its features, in the order of the spine."""
-EventsOf = Callable[[str], pl.DataFrame]
-"""Name of a source -> its events that count, as a frame of `plan.inputs`."""
 
 
-@dataclass(frozen=True)
-class TrainingData:
-    """A training set: `frame` has `at`, the request's fields, the model's columns and `label`; rows in order of `at`."""
+def training_set(
+    model: Model, plan: ModelPlan, project: CompiledProject, events_of: EventsOf, history: History, rows: Any, until: int | None
+) -> pl.DataFrame:
+    """`at`, the request's fields, the model's columns and, where they are declared, group and weight; then the labels.
 
-    frame: pl.DataFrame
-    columns: tuple[str, ...]
-
-
-def training_rows(rows: Rows, plan: ModelPlan, events_of: EventsOf) -> pl.DataFrame:
-    """`at` and the request's fields of every row to train on, in order of `at`, ties as the events lie in history and log."""
-    if rows.later:
-        raise NotYet(f"tw.Rows({rows.later[0]}=...) is not carried out by this version ({rows.place})")
-    frame = with_steps(events_of(rows.source.name), rows.source.steps)
-    at = pl.col(rows.source.time) if rows.at is None else pl.col(rows.at) if isinstance(rows.at, str) else rows.at
-    if rows.where is not None:
-        frame = frame.filter(rows.where)
-    chosen = frame.select(at.cast(pl.Datetime("us", "UTC")).alias(AT), *(pl.col(name) for name in plan.request), MAJOR, MINOR)
-    return chosen.drop_nulls(AT).sort(AT, MAJOR, MINOR).drop(MAJOR, MINOR)
-
-
-def with_label(rows: pl.DataFrame, label: Label, events_of: EventsOf, until: int | None) -> pl.DataFrame:
-    """Rows whose horizon is over, with `label`: the value of the first matching event in [at, at + within).
-
-    A horizon is over when the label's source has arrived that far (and, with `until`, before that instant).
+    Rows are those of the model's Rows in order of `at`; or the table `rows`, in its order, of `at`, the request's fields and what
+    else a row needs (group, weight, what a label is tied by).
     """
-    within = duration_us(label.within)
-    events = with_steps(events_of(label.source.name), label.source.steps)
-    time = time_after_steps(label.source)
-    matching = (
-        events.select(pl.col(time).alias(_TIME), *label.keys, _value(label).alias(LABEL), MAJOR, MINOR)
-        .sort(_TIME, MAJOR, MINOR)
-        .drop(MAJOR, MINOR)
-    )
-    reached = int(matching[_TIME].to_physical().cast(pl.Int64).to_numpy().max(initial=BEGIN_US))
-    horizon = reached if until is None else min(reached, until)
-    over = rows.filter(pl.col(AT).to_physical() + within <= horizon)
-    found = over.join_asof(matching, left_on=AT, right_on=_TIME, by=list(label.keys), strategy="forward", check_sortedness=False)
-    late = (pl.col(_TIME).to_physical() - pl.col(AT).to_physical()) >= within
-    labelled = found.with_columns(pl.when(~late).then(LABEL).alias(LABEL)).drop(_TIME)
-    if label.missing is None:
-        return labelled.drop_nulls(LABEL)
-    return labelled.with_columns(pl.col(LABEL).fill_null(pl.lit(label.missing)))
-
-
-def _value(label: Label) -> pl.Expr:
-    value = pl.col(label.value) if isinstance(label.value, str) else label.value
-    if not isinstance(value, pl.Expr):
-        raise NotYet(f"a label that is an aggregate or a dict is not carried out by this version ({label.place})")
-    return value
+    declared, labels = require_training(model)
+    fields = row_fields(model, declared, plan.request)
+    if rows is None:
+        chosen = training_rows(declared, fields, events_of(declared.source.name))
+    elif declared.weight is None:
+        chosen = conform_rows(fields, rows)
+    else:
+        chosen = weighed(conform_rows({**fields, WEIGHT: "float"}, rows), "the table of rows")
+    labelled = with_labels(chosen, labels, events_of, until)
+    last = [name for name in (declared.group, WEIGHT) if name in labelled.columns and name not in plan.request]
+    featured = with_features(labelled.select(AT, *plan.request), plan, project, history)
+    return pl.concat([featured, labelled.select(*last, *labels)], how="horizontal")
 
 
 def with_features(rows: pl.DataFrame, plan: ModelPlan, project: CompiledProject, history: History) -> pl.DataFrame:
@@ -132,12 +99,12 @@ def model_named(project: CompiledProject, name: str) -> tuple[Model, ModelPlan]:
     return next(model for model in project.project.models if model.name == name), plan
 
 
-def require_training(model: Model) -> tuple[Rows, Label]:
-    """The rows and label of a model that can be trained; raises DefinitionError for a feature set."""
+def require_training(model: Model) -> tuple[Rows, dict[str, Label]]:
+    """The rows and the labels, by their columns, of a model that can be trained; raises DefinitionError for a feature set."""
     if model.rows is None or model.label is None or model.estimator is None:
         missing = [name for name in ("rows", "label", "estimator") if getattr(model, name) is None]
         raise DefinitionError(f"model {model.name!r} cannot be trained: it has no {' and no '.join(missing)} ({model.place})")
-    return model.rows, model.label
+    return model.rows, model.labels
 
 
 def require_rows(frame: pl.DataFrame, what: str) -> None:

@@ -9,12 +9,13 @@ import msgspec
 import numpy as np
 import polars as pl
 
-from twofold.definitions.model import Model
+from twofold.definitions.model import LABEL, Model
 from twofold.errors import DataError
 from twofold.instants import Duration, duration_us, to_iso
-from twofold.learn.dataset import AT, LABEL, categories_of, floats, matrix_of, require_rows, require_training
+from twofold.learn.dataset import categories_of, floats, matrix_of, require_rows, require_training
 from twofold.learn.evaluate import evaluate
 from twofold.learn.fit import fit
+from twofold.learn.rows import AT
 from twofold.plan.compile import CompiledProject
 from twofold.plan.serving import ModelPlan, PredictorPlan
 from twofold.predictors.base import format_of, library
@@ -59,9 +60,9 @@ def train(
 
     `dataset` names the content of `frame`; the version is the hash of it, of the definitions and of the fitted model itself.
     """
-    _, label = require_training(model)
+    _, labels = require_training(model)
     require_rows(frame, f"the training set of {model.name!r}")
-    fitting, judging = split_by_time(frame, test, duration_us(label.within))
+    fitting, judging = split_by_time(frame, test, max(duration_us(label.within) for label in labels.values()))
     if fitting.is_empty():
         raise DataError(
             f"no rows of {model.name!r} lie before the {test} held back for the test; load more history or give a shorter test="

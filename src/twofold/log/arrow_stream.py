@@ -18,6 +18,8 @@ from typing import Any
 
 import numpy as np
 
+from twofold.definitions.base import ELEMENT_TYPES
+
 Values = list[Any]
 Layout = tuple[tuple[str, str], ...]
 """(name, type name) of each column."""
@@ -43,7 +45,7 @@ def head_size(stream: bytes | memoryview) -> int:
 
 @functools.lru_cache(maxsize=256)
 def stream_head(layout: Layout) -> bytes:
-    """The schema message: texts are large_string, instants are timestamp('us', 'UTC'), every column may hold nulls."""
+    """The schema message: texts are large_string, instants timestamp('us', 'UTC'), lists large_list; every column may hold nulls."""
     import nanoarrow as na
     from nanoarrow.ipc import StreamWriter
 
@@ -55,6 +57,7 @@ def stream_head(layout: Layout) -> bytes:
         "bool": na.bool_(),
         "datetime": na.timestamp("us", "UTC"),
     }
+    types |= {kind: na.large_list(types[element]) for kind, element in ELEMENT_TYPES.items()}
     children = [na.c_array([], types[kind]) for _, kind in layout]
     empty = na.c_array_from_buffers(na.struct({name: types[kind] for name, kind in layout}), 0, [None], children=children)
     out = io.BytesIO()
@@ -72,9 +75,9 @@ def _record_batch(columns: Sequence[tuple[str, Values]]) -> list[bytes]:
     places: list[int] = []
     body: list[bytes] = []
     position = 0
-    for kind, values in columns:
+    for kind, values in _nodes(columns):
         nulls = values.count(None)
-        nodes += (length, nulls)
+        nodes += (len(values), nulls)
         validity = _bits([value is not None for value in values]) if nulls else b""
         for buffer in (validity, *_BUFFERS_OF[kind](values, nulls)):
             size = len(buffer)
@@ -84,6 +87,18 @@ def _record_batch(columns: Sequence[tuple[str, Values]]) -> list[bytes]:
             position += size + padding
     metadata = _metadata(length, nodes, places, position)
     return [_CONTINUATION, len(metadata).to_bytes(4, "little"), metadata, *body]
+
+
+def _nodes(columns: Sequence[tuple[str, Values]]) -> Sequence[tuple[str, Values]]:
+    """The columns, each list followed by its elements, as Arrow lays them out."""
+    if not any(kind in ELEMENT_TYPES for kind, _ in columns):
+        return columns
+    nodes: list[tuple[str, Values]] = []
+    for kind, values in columns:
+        nodes.append((kind, values))
+        if kind in ELEMENT_TYPES:
+            nodes.append((ELEMENT_TYPES[kind], [element for value in values if value for element in value]))
+    return nodes
 
 
 def _metadata(length: int, nodes: list[int], places: list[int], body_size: int) -> bytes:
@@ -113,6 +128,10 @@ def _texts(values: Values, nulls: int) -> tuple[bytes, ...]:
     return array("q", accumulate(map(len, encoded), initial=0)).tobytes(), b"".join(encoded)
 
 
+def _lists(values: Values, nulls: int) -> tuple[bytes, ...]:
+    return (array("q", accumulate((len(value) if value else 0 for value in values), initial=0)).tobytes(),)
+
+
 def _words(code: str) -> Callable[[Values, int], tuple[bytes, ...]]:
     return lambda values, nulls: (array(code, [value or 0 for value in values] if nulls else values).tobytes(),)
 
@@ -124,5 +143,6 @@ _BUFFERS_OF: dict[str, Callable[[Values, int], tuple[bytes, ...]]] = {
     "float": _words("d"),
     "bool": lambda values, nulls: (_bits(values),),
     "datetime": _words("q"),
+    **dict.fromkeys(ELEMENT_TYPES, _lists),
 }
 """Type name -> the buffers that follow the validity of a column; where it is null their content does not matter."""

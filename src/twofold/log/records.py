@@ -153,8 +153,16 @@ def _as_declared(source: str, frame: pl.DataFrame, columns: Mapping[str, str]) -
             chosen.append(pl.lit(None, wanted).alias(name))
             continue
         got = frame.schema[name]
-        is_exact = got == pl.Int64 and kind == "float" and not (frame[name].abs() > EXACT_INT).any()
-        if got != wanted and not is_exact:
+        if got != wanted and not _is_exact(frame[name], kind):
             raise Corrupt(f"column {name!r} of a record batch of {source!r} is {got}; it is declared as {kind} now")
         chosen.append(pl.col(name).cast(wanted))
     return frame.select(chosen)
+
+
+def _is_exact(column: pl.Series, kind: str) -> bool:
+    """Whether these are integers, now declared as floats, that floats can hold."""
+    import polars as pl
+
+    if column.dtype == pl.List(pl.Int64) and kind == "list[float]":
+        column, kind = column.explode(), "float"
+    return column.dtype == pl.Int64 and kind == "float" and not (column.abs() > EXACT_INT).any()

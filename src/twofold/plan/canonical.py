@@ -1,8 +1,8 @@
 """Which values a column takes and what they become: one canonical form for each type, decided value by value.
 
 A canonical value is None, or: a float that is finite and not -0.0; an integer of 64 bits; a bool; a text of valid Unicode (zero
-characters included); an instant as an int in microseconds UTC within the calendar (years 1 to 9999). Whole columns of one Python type
-take a short way to the same values. Rows and tables are not known here.
+characters included); an instant as an int in microseconds UTC within the calendar (years 1 to 9999); a list of canonical values of one of
+the first four types. Whole columns of one Python type take a short way to the same values. Rows and tables are not known here.
 """
 
 from __future__ import annotations
@@ -10,16 +10,20 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
+from itertools import islice
 from math import isfinite
 from typing import Any
 from zoneinfo import ZoneInfo
 
 import numpy as np
 
+from twofold.definitions.base import ELEMENT_TYPES
 from twofold.instants import timedelta_us, to_us
 
 Values = list[Any]
 
+MOST_ELEMENTS = 2**20
+"""So many elements can a list have: each must find its place in the order between its event and the next (see `plan.inputs`)."""
 EXACT_INT = 2**53
 """Up to here every integer is a float64."""
 FIRST_US, LAST_US = to_us("0001-01-01T00:00:00Z"), to_us("9999-12-31T23:59:59.999999Z")
@@ -198,6 +202,28 @@ def local_us(local: datetime, zone: str) -> int:
     return _in_calendar(timedelta_us(local - _LOCAL_EPOCH - (second if local.fold else first)))
 
 
+def _list_of(element: str) -> Callable[[Any, str | None], Values]:
+    convert = _CONVERT[element]
+
+    def convert_all(value: Any, zone: str | None) -> Values:
+        if isinstance(value, np.ndarray) and value.ndim == 1:
+            value = value.tolist()
+        if not isinstance(value, list | tuple):
+            raise Refused(f"is {shown(value)}, not a list; send one, as in [{_EXAMPLES[element]}], or null")
+        if len(value) > MOST_ELEMENTS:
+            raise Refused(f"has {len(value)} elements, and an event can have {MOST_ELEMENTS}; send several events")
+        converted: Values = []
+        try:
+            for item in value:
+                converted.append(None if item is None else convert(item, zone))
+        except Refused as refused:
+            raise Refused(f"in element {len(converted)} {refused}") from None
+        return converted
+
+    return convert_all
+
+
+_EXAMPLES = {"str": "'a', 'b'", "int": "1, 2", "float": "0.5, 1.5", "bool": "true, false"}
 _CONVERT: dict[str, Callable[[Any, str | None], Any]] = {
     "str": _text,
     "category": _text,
@@ -206,6 +232,7 @@ _CONVERT: dict[str, Callable[[Any, str | None], Any]] = {
     "bool": _bool,
     "datetime": _instant,
 }
+_CONVERT |= {kind: _list_of(element) for kind, element in ELEMENT_TYPES.items()}
 
 
 # A whole column of few Python types: the same values, or None where only the long way can tell.
@@ -256,6 +283,21 @@ def _short_instant(values: Values, types: set[type]) -> Values | None:
     return None
 
 
+def _short_list(element: str) -> Callable[[Values, set[type]], Values | None]:
+    def short(values: Values, types: set[type]) -> Values | None:
+        if not types <= _LISTS or any(value is not None and len(value) > MOST_ELEMENTS for value in values):
+            return None
+        elements = [item for value in values if value is not None for item in value]
+        found = _SHORT_WAYS[element](elements, set(map(type, elements)))
+        if found is None:
+            return None
+        following = iter(found)
+        return [None if value is None else list(islice(following, len(value))) for value in values]
+
+    return short
+
+
+_LISTS = {list, _NULL}
 _SHORT_WAYS: dict[str, Callable[[Values, set[type]], Values | None]] = {
     "str": _short_text,
     "category": _short_text,
@@ -264,6 +306,7 @@ _SHORT_WAYS: dict[str, Callable[[Values, set[type]], Values | None]] = {
     "bool": _short_bool,
     "datetime": _short_instant,
 }
+_SHORT_WAYS |= {kind: _short_list(element) for kind, element in ELEMENT_TYPES.items()}
 
 
 def shown(value: Any, width: int = 60) -> str:

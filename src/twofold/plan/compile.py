@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from twofold.algebra.base import aggregate, registered
+from twofold.definitions.base import ELEMENT_TYPES
 from twofold.definitions.events import Events, Step
 from twofold.definitions.expressions import canonical_text, output_type
 from twofold.definitions.features import Feature, named_features
@@ -120,6 +121,8 @@ def columns_after_steps(events: Events) -> dict[str, str]:
             columns = {step.content.get(name, name): kind for name, kind in columns.items()}
         elif step.kind == "with_columns":
             columns = {**columns, **{name: output_type(expr, columns) for name, expr in step.content.items()}}
+        elif step.kind == "explode":
+            columns = {**columns, step.content["column"]: ELEMENT_TYPES[columns[step.content["column"]]]}
     return columns
 
 
@@ -135,7 +138,8 @@ def time_after_steps(events: Events) -> str:
 def _steps_content(events: Events) -> list[Any]:
     content: list[Any] = []
     for step in events.steps:
-        named = {name: value if step.kind == "rename" else canonical_text(value) for name, value in step.content.items()}
+        is_plain = step.kind in ("rename", "explode")
+        named = {name: value if is_plain else canonical_text(value) for name, value in step.content.items()}
         content.append([step.kind, named])
     return content
 

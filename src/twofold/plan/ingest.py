@@ -6,6 +6,7 @@ import struct
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from twofold.definitions.base import ELEMENT_TYPES
 from twofold.errors import DataError, SchemaMismatch, did_you_mean
 from twofold.instants import to_us
 from twofold.keys import encode_key, partition_of
@@ -103,12 +104,15 @@ def partition_rows(source: SourcePlan, columns: Mapping[str, Sequence[Any]], par
     return list(rows)
 
 
-_NULL_PART, _FLOAT_TAG = b"\x00", b"\x60"
+_NULL_PART, _FLOAT_TAG, _LIST_TAG = b"\x00", b"\x60", b"\x70"
 """Beside the tags of `keys`: what can be no key, but can be part of a row."""
 
 
 def _part_of(kind: str) -> Callable[[Any], bytes]:
-    """Bytes of a value of a column: null or a float, which no key has, or the key of that value (of an instant, of its microseconds)."""
+    """Bytes of a value of a column: null, a float or a list, which no key has, or its key (of an instant, of its microseconds)."""
+    if kind in ELEMENT_TYPES:
+        part = _part_of(ELEMENT_TYPES[kind])
+        return lambda value: _NULL_PART if value is None else b"".join([_LIST_TAG, struct.pack(">q", len(value)), *map(part, value)])
     if kind == "float":
         return lambda value: _NULL_PART if value is None else _FLOAT_TAG + struct.pack(">d", value)
     if kind == "datetime":

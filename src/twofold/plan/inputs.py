@@ -20,6 +20,7 @@ from twofold.definitions.events import Step
 from twofold.definitions.expressions import evaluate, laid_out
 from twofold.instants import BEGIN_US
 from twofold.keys import encode_key
+from twofold.plan.canonical import MOST_ELEMENTS
 from twofold.plan.compile import CompiledView
 from twofold.plan.serving import InputPlan, SourcePlan, ViewPlan
 
@@ -67,9 +68,10 @@ def as_history(source: SourcePlan, frame: pl.DataFrame, version: int) -> pl.Data
     return stamped(source, frame).with_columns(pl.lit(version, pl.Int64).alias(MAJOR), rows).select(*source.columns, *SYSTEM)
 
 
-def prepared(view: CompiledView, frame: pl.DataFrame) -> pl.DataFrame:
+def prepared(view: CompiledView, frame: pl.DataFrame, kept: Sequence[str] = ()) -> pl.DataFrame:
     """The view's events: `k0..` key columns, TIME, MAJOR, MINOR, STAMP, `in0..` inputs; rows in the order of `frame`.
 
+    After an explode (MAJOR, MINOR) is an order, and no position any more; columns that are `kept` hold what was decided by position.
     Events that a filter leaves out or whose key has a null are gone. NaN and infinities of expressions are null, -0.0 is 0.0. An
     expression that fails on a row is null there.
     """
@@ -79,7 +81,7 @@ def prepared(view: CompiledView, frame: pl.DataFrame) -> pl.DataFrame:
     if view.time is not None:
         time = pl.col(view.time).to_physical().cast(pl.Int64)
     keys = [pl.col(name).alias(f"k{i}") for i, name in enumerate(plan.by)]
-    system = [time.alias(TIME), *(pl.col(name) for name in SYSTEM)]
+    system = [time.alias(TIME), *(pl.col(name) for name in (*SYSTEM, *kept))]
     if plan.row is not None:
         return _with_keys(frame.select(*keys, *system, pl.struct(list(plan.row)).alias("in0")), len(keys))
     inputs = {f"in{i}": _clean(expression, item) for i, (expression, item) in enumerate(zip(view.inputs, plan.inputs, strict=True))}
@@ -97,9 +99,26 @@ def with_steps(frame: pl.DataFrame, steps: Sequence[Step]) -> pl.DataFrame:
             frame = frame.rename(dict(step.content))
         elif step.kind == "filter":
             frame = frame.filter(evaluated(frame, step.content)[0])
+        elif step.kind == "explode":
+            frame = exploded(frame, step.content["column"])
         else:
             frame = frame.with_columns(evaluated(frame, step.content))
     return frame
+
+
+def exploded(frame: pl.DataFrame, column: str) -> pl.DataFrame:
+    """A row for each element of a list column, none for a null or empty list; MINOR becomes MINOR * MOST_ELEMENTS + element number.
+
+    So the elements have a place of their own in the order, the same in every engine, between their event and the next. From here on
+    MINOR is no row or offset any more: what is decided by position is decided before.
+    """
+    full = frame.filter(pl.col(column).list.len() > 0)
+    number = pl.int_ranges(pl.col(column).list.len().cast(pl.Int64), dtype=pl.Int64)
+    rows = full.with_columns(number.alias(_ELEMENT)).explode(column, _ELEMENT)
+    return rows.with_columns(pl.col(MINOR) * MOST_ELEMENTS + pl.col(_ELEMENT)).drop(_ELEMENT)
+
+
+_ELEMENT = "__element"
 
 
 def evaluated(frame: pl.DataFrame, expressions: Mapping[str, pl.Expr]) -> list[pl.Series]:

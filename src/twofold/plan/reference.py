@@ -15,6 +15,8 @@ class Event(NamedTuple):
     """A counted event of a view: its key, time, order, and the value of each input (None: null).
 
     `stamp` is the arrival_time of a log event, the event_time of loaded history. An input of type "row" is a tuple.
+    `position` is where history and log have it, (history version, row) or (`LOG_ORDER` + partition, offset): `order` differs from it
+    where an event was exploded.
     """
 
     key: Key
@@ -22,6 +24,7 @@ class Event(NamedTuple):
     order: tuple[int, int]
     stamp: int
     inputs: tuple[Any, ...]
+    position: tuple[int, int] = (0, 0)
 
 
 Visible = Callable[[Event], bool]

@@ -15,11 +15,13 @@ from twofold.home_lock import holder_of
 from twofold.instants import Duration, Instant, to_us
 from twofold.log.base import Append, Position
 from twofold.plan.serving import SourcePlan, ViewPlan
+from twofold.progress import Progress, silent
 from twofold.runtime.home import APPLIED, Home
 
 if TYPE_CHECKING:
     import polars as pl
 
+    from twofold.batch.events import SourceEvents
     from twofold.batch.generation import Built
     from twofold.learn.train import Trained
     from twofold.plan.compile import CompiledProject
@@ -30,7 +32,8 @@ if TYPE_CHECKING:
 
 _BUILD_WAIT_S = 600.0
 _CATCH_UP_WAIT_S = 600.0
-Progress = Callable[[str], None]
+_KEPT_PER_MEMORY = 8
+"""A source's events are kept for the next call where they take at most this part of the memory setting."""
 
 
 class Opened:
@@ -39,6 +42,7 @@ class Opened:
     def __init__(self, compiled: CompiledProject, home: Home) -> None:
         self.compiled, self.home = compiled, home
         self._events: dict[str, tuple[Any, pl.DataFrame]] = {}
+        self._present_events: dict[str, SourceEvents] = {}
 
     def __enter__(self) -> Opened:
         return self
@@ -152,7 +156,7 @@ class Opened:
 
     # --- the batch layer ---
 
-    def build(self, at: Instant | None = None, views: Iterable[str] | None = None, progress: Progress = lambda text: None) -> list[Built]:
+    def build(self, at: Instant | None = None, views: Iterable[str] | None = None, progress: Progress = silent) -> list[Built]:
         """Archive the log and publish a new generation of every view that needs one, compacted at the clock `at`.
 
         Makes the speed layer follow the project's views first, unless a worker process does so already.
@@ -163,7 +167,7 @@ class Opened:
             if holder_of(self.home.settings.run, "worker") is None:
                 self.catch_up()
             base_us = self.home.clock.now_us() if at is None else to_us(at)
-            builder = Builder(self.compiled, self.home.log, self.home.store, self.home.tables)
+            builder = Builder(self.compiled, self.home.log, self.home.store, self.home.tables, self.home.scratch)
             built = builder.build(base_us, views, progress)
         self.publish_plan()
         return built
@@ -186,7 +190,8 @@ class Opened:
         """A model's whole input, online: the request's fields, `at`, features and derived columns; one row a request, in order."""
         import polars as pl
 
-        from twofold.learn.dataset import AT, with_derived
+        from twofold.learn.dataset import with_derived
+        from twofold.learn.rows import AT
         from twofold.plan.inputs import POLARS_TYPES
         from twofold.tables.spines import rows_of
 
@@ -215,15 +220,23 @@ class Opened:
 
         return FeatureReader(self.compiled.serving, self.home.store, self.home.log.uuid, self.home.log.partitions, self.home.clock)
 
-    def history(self, view: str, spine: Any, visibility: Literal["ideal", "arrival"] = "ideal", status: bool = False) -> pl.DataFrame:
+    def history(
+        self,
+        view: str,
+        spine: Any,
+        visibility: Literal["ideal", "arrival"] = "ideal",
+        status: bool = False,
+        progress: Progress = silent,
+    ) -> pl.DataFrame:
         """Features at points in time: `spine` (key columns and `at`) in its order, with the columns of `features` added.
 
-        Each row sees what serving would have seen at its `at`, the view's mode and schedule included.
+        Each row sees what serving would have seen at its `at`, the view's mode and schedule included. Events that take more than the
+        setting `memory_mb` are worked on key range by key range, with files under the home.
         """
         from twofold.batch.history import history
 
-        events = self.events_of(self.compiled.view(view).plan.source)
-        return history(self.compiled.view(view), events, spine, visibility, status, self.began(view))
+        events = self._present(self.compiled.view(view).plan.source)
+        return history(self.compiled.view(view), events, spine, visibility, status, self.began(view), progress)
 
     def began(self, view: str) -> tuple[int, ...]:
         """The offsets at which a stream view's only delta begins."""
@@ -238,35 +251,43 @@ class Opened:
 
     def events_of(self, source: str) -> pl.DataFrame:
         """All events of a source that count, loaded and appended, as a frame of `plan.inputs`; read again only where there are new ones."""
+        events = self._present(source)
+        place = (events.history, events.cut)
+        if self._events.get(source, (None,))[0] == place:
+            return self._events[source][1]
+        frame = events.frame()
+        if frame.estimated_size() <= self.home.scratch.memory_bytes // _KEPT_PER_MEMORY:
+            self._events[source] = (place, frame)
+        return frame
+
+    def _present(self, source: str) -> SourceEvents:
+        """All events of a source that count, as they are now; which are duplicates is decided again only where there are new ones."""
         from twofold.batch.events import present_events
 
         plan = self.compiled.source(source)
         history = self.home.tables.history_version(source)
         ends = self.home.log.end_offsets([source])
         cut = tuple(ends[source, partition] for partition in range(self.home.log.partitions))
-        if self._events.get(source, (None,))[0] != (history, cut):
-            self._events[source] = ((history, cut), present_events(plan, self.home.log, self.home.tables, history, cut))
-        return self._events[source][1]
+        known = self._present_events.get(source)
+        if known is None or (known.history, known.cut) != (history, cut if plan.time is not None else ()):
+            known = present_events(plan, self.home.log, self.home.tables, history, cut, self.home.scratch)
+            self._present_events[source] = known
+        return known
 
     # --- models ---
 
     def training_set(self, model: str, rows: Any = None, until: Instant | None = None) -> pl.DataFrame:
-        """Rows with `at`, the request's fields, all features at that instant, derived columns and the label.
+        """Rows with `at`, the request's fields, all features at that instant, derived columns, group and weight, and the label.
 
-        `rows` (a table of `at` and the request's fields) takes the place of the model's Rows. Rows whose label's horizon is not over
-        (by `until`, by what has arrived) are left out.
+        Several labels are columns `label_<name>`. `rows` (a table of `at` and the request's fields, and of `weight`, group and the
+        columns that labels are tied by, where the model has some) takes the place of the model's Rows. Rows whose labels' horizons
+        are not over (by `until`, by what has arrived) are left out.
         """
-        import polars as pl
-
-        from twofold.learn.dataset import LABEL, model_named, require_training, training_rows, with_features, with_label
-        from twofold.tables.frames import conform_rows
+        from twofold.learn.dataset import model_named, training_set
 
         definition, plan = model_named(self.compiled, model)
-        declared, label = require_training(definition)
-        chosen = training_rows(declared, plan, self.events_of) if rows is None else conform_rows(plan.request, rows)
-        labelled = with_label(chosen, label, self.events_of, None if until is None else to_us(until))
-        featured = with_features(labelled, plan, self.compiled, self.history)
-        return featured.select(pl.all().exclude(LABEL), LABEL)
+        horizon = None if until is None else to_us(until)
+        return training_set(definition, plan, self.compiled, self.events_of, self.history, rows, horizon)
 
     def train(self, model: str, until: Instant | None = None, test: Duration | None = "30d", frame: pl.DataFrame | None = None) -> Trained:
         """Train a model on its training set, judge it by the last `test` of time, register it; the first version goes live.
@@ -320,7 +341,7 @@ class Opened:
 
     # --- running and watching ---
 
-    def build_missing(self, progress: Progress = lambda text: None) -> list[Built]:
+    def build_missing(self, progress: Progress = silent) -> list[Built]:
         """Build the views that have never been built, so that everything can be read."""
         from twofold.plan import layout
 

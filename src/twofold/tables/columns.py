@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from twofold.definitions.base import ELEMENT_TYPES
 from twofold.instants import to_iso
-from twofold.plan.canonical import EXACT_INT, FIRST_US, LAST_US, Refused, canonical, canonical_values, shown
+from twofold.plan.canonical import EXACT_INT, FIRST_US, LAST_US, MOST_ELEMENTS, Refused, canonical, canonical_values, shown
 from twofold.plan.inputs import POLARS_TYPES
 from twofold.tables.given import ABSENT
 
@@ -21,6 +22,7 @@ Fitted = tuple[pl.Series, list[str]]
 _AWARE, _LOCAL = pl.Datetime("us", "UTC"), pl.Datetime("us")
 _ZONES_AGREE_UNTIL = datetime(2099, 12, 1)
 """Later than that, Polars' rules of clocks are not those of Python."""
+_SHOWN_ELEMENTS = 100
 _LONG_NUMBER = re.compile(r"-?\d{9,}")
 """An instant in microseconds, in a text; a shorter one would be a date."""
 
@@ -47,6 +49,8 @@ def fit(values: pl.Series | list[Any], kind: str, zone: str | None, strict: bool
         return _fit_values(values, kind, zone, strict)
     if values.null_count() == len(values):
         return pl.Series(values.name, [None] * len(values), POLARS_TYPES[kind]), []
+    if kind in ELEMENT_TYPES:
+        return _fit_lists(values, kind, zone, strict)
     if is_text:
         return _TEXT_WAYS[kind](values, zone, strict)
     return _WAYS[kind](values, zone, strict)
@@ -68,7 +72,8 @@ def _shown_at(series: pl.Series, row: int) -> str:
     if isinstance(series.dtype, pl.Datetime):
         us = series.to_physical()[row] * 1000 // {"ns": 1_000_000, "us": 1000, "ms": 1}[series.dtype.time_unit]
         return to_iso(us) if series.dtype.time_zone else to_iso(us).removesuffix("Z")
-    return shown(series[row])
+    value = series[row]
+    return shown(value[:_SHOWN_ELEMENTS].to_list() if isinstance(value, pl.Series) else value)
 
 
 # Python values, one by one: the same rules as for events, but for what `strict` says
@@ -79,9 +84,9 @@ def _fit_values(values: list[Any], kind: str, zone: str | None, strict: bool) ->
         if value is ABSENT:
             raise Unfit(row, "is absent; where nothing is known give None", sum(1 for other in values if other is ABSENT))
     notes: list[str] = []
-    if not strict and kind in ("float", "int"):
+    if not strict and ELEMENT_TYPES.get(kind, kind) in ("float", "int"):
         lenient = [_number(value, kind) for value in values]
-        changed = sum(1 for before, after in zip(values, lenient, strict=True) if before is not None and after is None)
+        changed = sum(_count_nulls(after) - _count_nulls(before) for before, after in zip(values, lenient, strict=True))
         notes = _nulled(changed)
         values = lenient
     try:
@@ -103,8 +108,14 @@ def _first_refusal(values: list[Any], kind: str, zone: str | None) -> Unfit:
     return Unfit(*bad[0], len(bad))
 
 
+def _count_nulls(value: Any) -> int:
+    return sum(item is None for item in value) if isinstance(value, list) else value is None
+
+
 def _number(value: Any, kind: str) -> Any:
-    """A float that is none as None, a whole one as an int where ints are wanted."""
+    """A float that is none as None, a whole one as an int where ints are wanted; in a list each element."""
+    if kind in ELEMENT_TYPES:
+        return [_number(item, ELEMENT_TYPES[kind]) for item in value] if isinstance(value, list | tuple | np.ndarray) else value
     if not isinstance(value, float | np.floating):
         return value
     if kind == "float":
@@ -120,6 +131,28 @@ def _nulled(count: int) -> list[str]:
 
 
 # Series
+
+
+def _fit_lists(series: pl.Series, kind: str, zone: str | None, strict: bool) -> Fitted:
+    """Lists whose elements are fitted as a column of their own."""
+    element = ELEMENT_TYPES[kind]
+    if isinstance(series.dtype, pl.Array):
+        series = series.arr.to_list()
+    if not isinstance(series.dtype, pl.List):
+        raise _type_refusal(series, f"not a list ({series.dtype}); give a column of lists, as pl.List({POLARS_TYPES[element]}) is")
+    lengths = series.list.len()
+    _refuse(series, lengths > MOST_ELEMENTS, f"with more than {MOST_ELEMENTS} elements; give several events")
+    rows = pl.select(pl.int_range(len(series), dtype=pl.UInt32).repeat_by(lengths.fill_null(0)).explode().drop_nulls()).to_series()
+    try:
+        elements, notes = fit(series.filter(lengths > 0).explode(), element, zone, strict)
+    except Unfit as error:
+        raise Unfit(int(rows[error.row]), f"has an element that {error.text}", error.count) from None
+    lists = pl.DataFrame({"row": rows, "value": elements}).group_by("row", maintain_order=True).agg("value")
+    whole = pl.DataFrame({"row": pl.int_range(len(series), dtype=pl.UInt32, eager=True), "length": lengths})
+    joined = whole.join(lists, on="row", how="left", maintain_order="left")["value"]
+    is_empty = lengths == 0
+    empty = pl.Series([[]], dtype=POLARS_TYPES[kind])
+    return pl.select(pl.when(is_empty).then(empty.first()).otherwise(joined)).to_series().alias(series.name), notes
 
 
 def _fit_text(series: pl.Series, zone: str | None, strict: bool) -> Fitted:

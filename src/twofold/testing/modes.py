@@ -29,6 +29,7 @@ from twofold.serve.features import FeatureReader, KeyRead
 from twofold.testing.laws import same_value
 
 _MOST_DIFFERENCES = 20
+_POSITION = ("__position_major", "__position_minor")
 
 
 @dataclass
@@ -91,10 +92,12 @@ class Truth:
 
 def _events(view: CompiledView, frame: pl.DataFrame) -> Iterable[Event]:
     plan = view.plan
-    for row in prepared(view, frame).iter_rows(named=True):
+    frame = frame.with_columns(pl.col(MAJOR).alias(_POSITION[0]), pl.col(MINOR).alias(_POSITION[1]))
+    for row in prepared(view, frame, _POSITION).iter_rows(named=True):
         values = (row[f"in{i}"] for i in range(len(plan.inputs)))
         inputs = tuple(tuple(value.values()) if isinstance(value, dict) else value for value in values)
-        yield Event(tuple(row[f"k{i}"] for i in range(len(plan.by))), row[TIME], (row[MAJOR], row[MINOR]), row[STAMP], inputs)
+        key, position = tuple(row[f"k{i}"] for i in range(len(plan.by))), (row[_POSITION[0]], row[_POSITION[1]])
+        yield Event(key, row[TIME], (row[MAJOR], row[MINOR]), row[STAMP], inputs, position)
 
 
 # Online
@@ -136,11 +139,11 @@ class _Held:
     def in_generation(self, event: Event) -> bool:
         if self.plan.mode == "stream" or (self.plan.as_of == "build" and event.event_time >= self.pointer.base_us):
             return False
-        major, minor = event.order
+        major, minor = event.position
         return major <= self.pointer.history if major < LOG_ORDER else minor < self.pointer.cut[major - LOG_ORDER]
 
     def in_deltas(self, event: Event) -> bool:
-        major, minor = event.order
+        major, minor = event.position
         if self.plan.mode == "batch" or major < LOG_ORDER:
             return False
         partition = major - LOG_ORDER
@@ -218,7 +221,7 @@ class _Seen:
         self._plan, self._at, self._fire, self._visibility, self._began = plan, at, fire, visibility, began
 
     def __call__(self, event: Event) -> bool:
-        major, minor = event.order
+        major, minor = event.position
         if self._plan.mode == "stream" and (major < LOG_ORDER or not self._began or minor < self._began[major - LOG_ORDER]):
             return False
         if self._fire is not None and event.event_time >= self._fire:

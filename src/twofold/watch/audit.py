@@ -134,8 +134,7 @@ def _compare(view: CompiledView, columns: Mapping[str, str], reads: _Reads, even
     spine = pl.DataFrame([_typed(key, view.plan.by) for key in reads.keys], schema=schema, orient="row")
     at = np.array(reads.at, np.int64)
     seen, horizon = visible_by_position(events, reads.bounds)
-    ready = prepared(view, events)
-    ready = ready.join(seen, on=[MAJOR, MINOR], how="left")
+    ready = prepared(view, events.with_columns(seen.alias(_SEEN)), [_SEEN])
     recomputed = point_in_time(view.plan, ready, spine, at, Visibility(seen=_SEEN, horizon=horizon))
     for name, column in columns.items():
         for i, value in enumerate(recomputed[name].to_list()):
@@ -159,8 +158,8 @@ def _instant(value: Any) -> Any:
     return datetime.fromisoformat(value) if isinstance(value, str) else value
 
 
-def visible_by_position(events: pl.DataFrame, bounds: Sequence[tuple[int, ...]]) -> tuple[pl.DataFrame, NDArray[np.int64]]:
-    """(event's MAJOR, MINOR -> rank from which on it is seen, each read's horizon): an event is seen iff rank < horizon.
+def visible_by_position(events: pl.DataFrame, bounds: Sequence[tuple[int, ...]]) -> tuple[pl.Series, NDArray[np.int64]]:
+    """(rank of each event from which on it is seen, each read's horizon): an event is seen iff rank < horizon.
 
     A bound is (history version, offset of each partition). Bounds only grow with time, so they have an order, and each event has
     one first rank that holds it.
@@ -178,8 +177,7 @@ def visible_by_position(events: pl.DataFrame, bounds: Sequence[tuple[int, ...]])
         # A history version is held from its own number on, an offset from the one after it on.
         first = np.searchsorted(ends[:, column], major[is_mine] if column == 0 else minor[is_mine] + 1, side="left")
         seen[is_mine] = np.where(first < len(distinct), first, _NEVER)
-    frame = pl.DataFrame({MAJOR: major, MINOR: minor, _SEEN: seen})
-    return frame, np.array([rank[bound] + 1 for bound in bounds], np.int64)
+    return pl.Series(seen), np.array([rank[bound] + 1 for bound in bounds], np.int64)
 
 
 def same_bits(served: Any, recomputed: Any) -> bool:
