@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from twofold.algebra import tiles
 from twofold.algebra.words import WIDE_TYPES
+from twofold.definitions.base import ELEMENT_TYPES
 from twofold.definitions.events import Step
 from twofold.definitions.expressions import evaluate, laid_out
 from twofold.instants import BEGIN_US
@@ -36,7 +37,9 @@ POLARS_TYPES: dict[str, pl.DataType] = {
     "bool": pl.Boolean(),
     "datetime": pl.Datetime("us", "UTC"),
 }
-POLARS_TYPES |= {f"list[{kind}]": pl.List(dtype) for kind, dtype in POLARS_TYPES.items()}
+POLARS_TYPES |= {kind: pl.List(POLARS_TYPES[element]) for kind, element in ELEMENT_TYPES.items()}
+FEATURE_TYPES = POLARS_TYPES | {f"list[{kind}]": pl.List(POLARS_TYPES[kind]) for kind in ("datetime", "category")}
+"""Types of features: lists of any values among them."""
 
 
 def frame_schema(columns: Mapping[str, str]) -> dict[str, pl.DataType]:

@@ -192,15 +192,15 @@ class Opened:
 
         from twofold.learn.dataset import with_derived
         from twofold.learn.rows import AT
-        from twofold.plan.inputs import POLARS_TYPES
+        from twofold.plan.inputs import FEATURE_TYPES
         from twofold.tables.spines import rows_of
 
         plan = self.compiled.model(model)
         rows = rows_of(requests)
         vectors = self._reader.vectors(model, rows, None if at is None else to_us(at))
-        request = {name: POLARS_TYPES[kind] for name, kind in plan.request.items()}
+        request = {name: FEATURE_TYPES[kind] for name, kind in plan.request.items()}
         schema = {
-            column: POLARS_TYPES[feature.type]
+            column: FEATURE_TYPES[feature.type]
             for use in plan.uses
             for feature in self.compiled.view(use.view).plan.features
             if (column := use.columns.get(feature.name)) is not None
@@ -382,12 +382,12 @@ def _feature_frame(plan: ViewPlan, keys: Sequence[Sequence[Any]], answers: Seque
     """Key columns, features and, if asked for, `status` and `age_s`; one row a key."""
     import polars as pl
 
-    from twofold.plan.inputs import POLARS_TYPES
+    from twofold.plan.inputs import FEATURE_TYPES
     from twofold.plan.merge import age_s
 
-    columns = {name: pl.Series([key[i] for key in keys], dtype=POLARS_TYPES[kind]) for i, (name, kind) in enumerate(plan.by.items())}
+    columns = {name: pl.Series([key[i] for key in keys], dtype=FEATURE_TYPES[kind]) for i, (name, kind) in enumerate(plan.by.items())}
     for i, feature in enumerate(plan.features):
-        columns[feature.name] = pl.Series([answer.values[i] for answer in answers], dtype=POLARS_TYPES[feature.type])
+        columns[feature.name] = pl.Series([answer.values[i] for answer in answers], dtype=FEATURE_TYPES[feature.type])
     if status:
         columns["status"] = pl.Series([answer.status for answer in answers], dtype=pl.String)
         columns["age_s"] = pl.Series([age_s(answer.age_us) for answer in answers], dtype=pl.Float64)
