@@ -52,9 +52,9 @@ class Label:
     `value` is a column or row-level expression, of which the first such event counts, or an aggregate of them all without a window
     of its own, as `tw.count()` or `tw.sum("amount", where=...)`. Its tail is not rounded: the horizon begins at `at` exactly.
 
-    `missing` is the label where there is no such event (of an aggregate: where an empty horizon gives null); None leaves the row
-    out. A value that is null leaves the row out too, and so does a horizon that is not over: over it is when `source` has
-    arrived that far.
+    `missing` is the label where there is no such event (of an aggregate: where it has no value; a count has one, 0); None leaves
+    the row out. An event whose `value` is null leaves the row out in any case, and so does a horizon that is not over: over it is
+    when `source` has arrived that far.
     """
 
     source: Events

@@ -32,9 +32,10 @@ def with_labels(rows: pl.DataFrame, labels: Mapping[str, Label], events_of: Even
 
     A horizon is over when the label's source has arrived that far and, with `until`, when it ends by then.
     """
-    latest = [_reached(label, events_of(label.source.name), until) - duration_us(label.within) for label in labels.values()]
+    events = {source: events_of(source) for source in dict.fromkeys(label.source.name for label in labels.values())}
+    latest = [_reached(label, events[label.source.name], until) - duration_us(label.within) for label in labels.values()]
     over = rows.filter(pl.col(AT).to_physical() <= min(latest, default=BEGIN_US))
-    columns = [label_of(over, label, events_of(label.source.name)).alias(name) for name, label in labels.items()]
+    columns = [label_of(over, label, events[label.source.name]).alias(name) for name, label in labels.items()]
     return over.with_columns(columns).drop_nulls(list(labels))
 
 
