@@ -63,6 +63,7 @@ LIBRARIES = {
         "runtime/*.py",
     ),
     "deltalake": ("tables/deltalake.py",),
+    "arro3": ("tables/deltalake.py",),
     "lmdb": ("store/lmdb.py", "store/environments.py", "store/generations.py"),
     "nanoarrow": ("log/arrow_stream.py",),
     "hypothesis": ("testing/laws.py", "testing/strategies.py"),
@@ -320,7 +321,7 @@ def test_every_listed_library_is_a_dependency() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = project["optional-dependencies"]
     needed = [*project["dependencies"], *extras["lightgbm"], *extras["sklearn"], *extras["testing"]]
-    installed = {re.split(r"[<>=\[; ]", line)[0].replace("scikit-learn", "sklearn") for line in needed}
+    installed = {re.split(r"[<>=\[; ]", line)[0].replace("scikit-learn", "sklearn").replace("arro3-core", "arro3") for line in needed}
     assert set(LIBRARIES) <= installed
 
 

@@ -17,7 +17,8 @@ class Settings:
     """One URL or path each. Everything embedded lies under `home`.
 
     `clock` "system", or "replay": the instant that a driver sets in `home/clock`. `partitions` of every source's log are fixed when
-    the log is made. `replicas` is the number of serving processes of `twofold up`.
+    the log is made. `replicas` is the number of serving processes of `twofold up`. `memory_mb` is what history and builds may hold of
+    a source's events at once, by estimate; the rest waits in files under the home.
     """
 
     home: Path = field(default=Path(".twofold"))
@@ -29,6 +30,7 @@ class Settings:
     clock: str = "system"
     partitions: int | None = None
     replicas: int = 2
+    memory_mb: int = 1536
     host: str = "127.0.0.1"
     port: int = 8000
 
@@ -41,6 +43,8 @@ class Settings:
             raise NotYet(f"tables = {self.tables!r} is not carried out by this version; use a folder")
         if self.clock not in ("system", "replay"):
             raise DefinitionError(f"clock = {self.clock!r}; it is 'system' or 'replay'")
+        if self.memory_mb < 1:
+            raise DefinitionError(f"memory_mb = {self.memory_mb}; it is at least 1")
         if self.replicas < 1 or (self.partitions is not None and not 1 <= self.partitions <= 1024):
             raise DefinitionError("replicas are at least 1, partitions from 1 to 1024")
 
@@ -88,7 +92,7 @@ def read_settings(
 def _typed(name: str, value: Any) -> Any:
     if name == "home":
         return Path(value)
-    if name in ("partitions", "replicas", "port"):
+    if name in ("partitions", "replicas", "memory_mb", "port"):
         try:
             return int(value)
         except ValueError:

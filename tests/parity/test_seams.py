@@ -62,8 +62,8 @@ def value(home: Opened, view: str, feature: str, at: int | None = None, key: str
     return read.values[place], read.statuses[place]
 
 
-def fails_at(what: str) -> Callable[[str], None]:
-    def progress(text: str) -> None:
+def fails_at(what: str) -> Callable[..., None]:
+    def progress(text: str, done: int = 0, total: int | None = None) -> None:
         if text.startswith(what):
             raise Failure
 
@@ -103,7 +103,7 @@ def test_events_that_come_while_a_build_runs_belong_to_the_next_delta(open_home:
     append(home, ride(NOW - 3), ride(NOW - 2))
     came = []
 
-    def progress(text: str) -> None:
+    def progress(text: str, done: int = 0, total: int | None = None) -> None:
         came.append(text)
         append(home, ride(NOW - 1))
 

@@ -15,6 +15,7 @@ import pytest
 import twofold as tw
 from twofold.batch.generation import Builder
 from twofold.batch.roll import roll
+from twofold.batch.spill import Scratch
 from twofold.bell import Bell
 from twofold.clocks import ManualClock
 from twofold.instants import to_us
@@ -59,6 +60,8 @@ everybody = tw.View("everybody", visits, features={"visits": tw.count(over="1h")
 by_day = tw.View("by_day", visits, by="day", features={"visits": tw.count()})
 
 MODEL_VIEWS: list[Any] = [shop, shop.on(shop="rival", prefix="rival_"), item, nightly, everybody["visits_1h"], owners]
+
+NO_SPILL = Scratch(Path("unused"), 1 << 40)
 
 
 def project_of(fallback: Sequence[Any] = (), deadline: str = "5s") -> tw.Project:
@@ -134,7 +137,7 @@ class Shop:
 
     def build(self, *views: str, at: str = NOON) -> None:
         self.worker.catch_up()
-        Builder(self.project, self.log, self.store, self.tables).build(to_us(at), views or None)
+        Builder(self.project, self.log, self.store, self.tables, NO_SPILL).build(to_us(at), views or None)
 
     def roll(self, view: str) -> None:
         """Begin a build of a view and leave it there: its delta is closed, and another one open."""

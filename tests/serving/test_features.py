@@ -6,6 +6,7 @@ import random
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ import pytest
 
 from twofold.algebra.base import OVERFLOW
 from twofold.batch.events import present_events
+from twofold.batch.spill import Scratch
 from twofold.errors import DataError, LogMismatch, NotBuilt, SchemaMismatch, StoreUnavailable, UnknownName
 from twofold.instants import to_datetime, to_us
 from twofold.log.base import Position
@@ -412,8 +414,9 @@ def _events(shop: Any, view: str) -> list[Event]:
     source = shop.project.source(plan.source)
     history = 0 if plan.mode == "stream" else shop.tables.history_version(source.name)
     ends = shop.log.end_offsets([source.name])
-    frame = present_events(source, shop.log, shop.tables, history, tuple(ends[source.name, p] for p in range(shop.log.partitions)))
-    rows = prepared(shop.project.view(view), frame).iter_rows(named=True)
+    cut = tuple(ends[source.name, p] for p in range(shop.log.partitions))
+    frame = present_events(source, shop.log, shop.tables, history, cut, Scratch(Path("unused"), 1 << 40))
+    rows = prepared(shop.project.view(view), frame.frame()).iter_rows(named=True)
     keys, inputs = [f"k{i}" for i in range(len(plan.by))], [f"in{i}" for i in range(len(plan.inputs))]
     return [
         Event(

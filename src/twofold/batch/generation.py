@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import contextlib
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-import polars as pl
-
 from twofold.batch import roll
-from twofold.batch.events import archived_events
+from twofold.batch.events import SourceEvents, archived_events
+from twofold.batch.gathering import Gathering, gathering, times_of_all
+from twofold.batch.spill import Scratch
 from twofold.log.base import EventLog
 from twofold.plan import layout
 from twofold.plan.compile import CompiledProject, CompiledView
-from twofold.plan.folding import ViewFolder, nothing_stored
-from twofold.plan.merge import oldest_reached
+from twofold.progress import Progress, silent
 from twofold.store.base import Store
 from twofold.tables.base import Tables
-
-Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -40,48 +38,61 @@ class Builder:
     log: EventLog
     store: Store
     tables: Tables
+    scratch: Scratch
 
-    def build(self, base_us: int, views: Iterable[str] | None = None, progress: Progress = lambda text: None) -> list[Built]:
+    def build(self, base_us: int, views: Iterable[str] | None = None, progress: Progress = silent) -> list[Built]:
         """Build every view (of those named) that has something new (see `roll.has_moved_on`), compacted at the clock `base_us`.
 
         All views of a source are rolled first, so they share one cut and one reading of the events. A failed or killed build leaves
         the old generation and the closed delta serving; the next one goes on at the same cut.
         """
         self._clean_up()
+        self.scratch.clean()
         chosen = [self.project.view(name) for name in (self.project.views if views is None else views)]
         due = [view for view in chosen if view.plan.mode != "stream" and self._is_due(view, base_us)]
         for view in due:
             roll.roll(self.store, view.plan, self.tables.history_version(view.plan.source))
-        built: list[Built] = []
-        frames: dict[tuple[str, int, tuple[int, ...]], pl.DataFrame] = {}
+        places: dict[tuple[str, int, tuple[int, ...]], list[CompiledView]] = {}
         for view in due:
             with self.store.snapshot() as snapshot:
                 pointer = roll.pointer_of(snapshot, view.plan)
-            place = (view.plan.source, pointer.closed_history, pointer.closed_cut)
-            if place not in frames:
-                progress(f"reading {view.plan.source}")
-                frames[place] = archived_events(self.project.source(view.plan.source), self.log, self.tables, *place[1:])
-            progress(f"building {view.plan.name}")
-            built.append(self._build_view(view, frames[place], pointer, base_us))
+            places.setdefault((view.plan.source, pointer.closed_history, pointer.closed_cut), []).append(view)
+        built: list[Built] = []
+        for place, together in places.items():
+            progress(f"reading {place[0]}")
+            source = self.project.source(place[0])
+            events = archived_events(source, self.log, self.tables, *place[1:], self.scratch)
+            built += self._build_together(together, events, base_us, progress)
         return built
 
     def _is_due(self, view: CompiledView, base_us: int) -> bool:
         with self.store.snapshot() as snapshot:
             return roll.has_moved_on(snapshot, view.plan, self.tables.history_version(view.plan.source), base_us)
 
-    def _build_view(self, view: CompiledView, frame: pl.DataFrame, pointer: layout.Pointer, base_us: int) -> Built:
-        """Write the view's generation, flip to it and drop what it replaces."""
-        events, oldest = frame.height, oldest_reached(view.plan, base_us)
-        if oldest is not None and not view.steps:  # a step could give the time column another value
-            frame = frame.filter(pl.col(view.time or "").to_physical() >= oldest)
-        # Where every window ends at the build, later events would only make it `ahead`.
-        before_us = base_us if view.plan.as_of == "build" else None
-        states = ViewFolder(view).fold(frame, nothing_stored, base_us, keeps_raw=False, before_us=before_us)
-        name = layout.generation_name(view.plan.name, view.plan.version, pointer.closed or 0)
-        keys = self.store.write_generation(name, ((key, blob) for key, blob in states if blob))
-        old = roll.flip(self.store, view.plan, name, base_us)
-        roll.drop_old(self.store, view.plan, old)
-        return Built(view.plan.name, name, keys, events, pointer.closed_cut, pointer.closed_history)
+    def _build_together(self, views: Sequence[CompiledView], events: SourceEvents, base_us: int, progress: Progress) -> list[Built]:
+        """Read the events that views of one source need once, then write each view's generation, flip to it and drop what it replaces."""
+        read = 0
+        with contextlib.ExitStack() as open_spills:
+            gathered = [open_spills.enter_context(gathering(view, events, base_us, len(views))) for view in views]
+            times = times_of_all([view.times for view in gathered])
+            columns = [name for name in events.source.columns if any(name in view.columns for view in gathered)]
+            most = events.most_rows(times)
+            for batch in events.batches(columns, times):
+                progress(f"reading {events.source.name}", read, most)
+                read += batch.height
+                for view in gathered:
+                    view.add(batch)
+            return [self._publish(view, read, base_us, progress) for view in gathered]
+
+    def _publish(self, gathered: Gathering, events: int, base_us: int, progress: Progress) -> Built:
+        plan = gathered.view.plan
+        with self.store.snapshot() as snapshot:
+            pointer = roll.pointer_of(snapshot, plan)
+        name = layout.generation_name(plan.name, plan.version, pointer.closed or 0)
+        keys = self.store.write_generation(name, gathered.states(base_us, progress))
+        old = roll.flip(self.store, plan, name, base_us)
+        roll.drop_old(self.store, plan, old)
+        return Built(plan.name, name, keys, events, pointer.closed_cut, pointer.closed_history)
 
     def _clean_up(self) -> None:
         """Drop what killed builds left: generations that no pointer names, closed deltas that a flip has replaced."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -13,6 +13,7 @@ from rich.table import Table
 
 from twofold.errors import TwofoldError
 from twofold.instants import to_iso
+from twofold.progress import Progress
 
 if TYPE_CHECKING:
     import polars as pl
@@ -43,10 +44,10 @@ def problems(found: Sequence[Problem]) -> None:
 
 
 @contextlib.contextmanager
-def working(what: str) -> Iterator[Callable[[str], None]]:
+def working(what: str) -> Iterator[Progress]:
     """A spinner with what is being done; gives the function that changes its text."""
     with err.status(what) as spinner:
-        yield lambda text: spinner.update(text)
+        yield lambda stage, done=0, total=None: spinner.update(stage)
 
 
 def built(views: Sequence[Built]) -> None:

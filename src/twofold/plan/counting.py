@@ -30,16 +30,22 @@ def too_far_in_the_future(source: SourcePlan) -> pl.Expr:
 def counted(source: SourcePlan, frame: pl.DataFrame) -> pl.DataFrame:
     """The rows of history and log that count, in no particular order."""
     frame = frame.filter(~too_far_in_the_future(source))
+    duplicates = duplicates_among(source, frame)
+    return frame.join(duplicates, on=[MAJOR, MINOR], how="anti") if duplicates.height else frame
+
+
+def duplicates_among(source: SourcePlan, frame: pl.DataFrame) -> pl.DataFrame:
+    """(MAJOR, MINOR) of the duplicates among rows none of which lies too far in the future, all rows of an id being there."""
+    schema = {MAJOR: pl.Int64, MINOR: pl.Int64}
     if source.dedupe_us is None or source.id is None:
-        return frame
+        return pl.DataFrame(schema=schema)
     suspects = frame.filter(pl.col(source.id).is_not_null() & pl.col(source.id).is_duplicated())
     if suspects.is_empty():
-        return frame
+        return pl.DataFrame(schema=schema)
     is_history = pl.col(MAJOR) < LOG_ORDER
     ordered = suspects.with_columns(__source=is_history.not_()).sort("__source", pl.when(is_history).then(STAMP), MAJOR, MINOR)
     rows = ordered.select(source.id, MAJOR, MINOR, STAMP).iter_rows()
-    duplicates = pl.DataFrame(list(_duplicates(source.dedupe_us, rows)), schema={MAJOR: pl.Int64, MINOR: pl.Int64}, orient="row")
-    return frame.join(duplicates, on=[MAJOR, MINOR], how="anti")
+    return pl.DataFrame(list(_duplicates(source.dedupe_us, rows)), schema=schema, orient="row")
 
 
 def _duplicates(horizon_us: int, rows: Iterable[tuple[Any, int, int, int]]) -> Iterator[tuple[int, int]]:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 import polars as pl
@@ -11,8 +14,13 @@ import polars as pl
 from twofold.algebra import tiles
 from twofold.algebra.programme import new_areas
 from twofold.plan.compile import CompiledView
-from twofold.plan.inputs import TIME, KeyedEvents, keyed, prepared
+from twofold.plan.inputs import TIME, KeyedEvents, event_words, keyed, prepared
+from twofold.plan.key_order import KeyOrder, encoded_keys, in_key_order
 from twofold.plan.merge import programme_of
+from twofold.plan.serving import ViewPlan
+
+_EVENTS_AT_ONCE, _KEYS_AT_ONCE = 200_000, 10_000
+"""About so much is folded by one call: enough to be worth a thread's while, little enough that what waits to be written stays small."""
 
 MultiGet = Callable[[Sequence[bytes]], Sequence[bytes | None]]
 
@@ -50,3 +58,45 @@ class ViewFolder:
         )
         raw, ends = words.tobytes(), (starts * 8).tolist()
         return [(key, raw[ends[i] : ends[i + 1]]) for i, key in enumerate(events.keys)]
+
+
+def folded(plan: ViewPlan, ready: pl.DataFrame, now_us: int) -> Iterator[tuple[bytes, bytes]]:
+    """(key, blob) of all keys of prepared events of which something remains at the clock `now_us`, keys ascending; on all cores.
+
+    Few blobs are in memory at once: the next are folded while those before are taken.
+    """
+    groups = in_key_order(ready, [f"k{i}" for i in range(len(plan.by))])
+    threads = os.cpu_count() or 1
+    waiting: deque[Future[list[tuple[bytes, bytes]]]] = deque()
+    with ThreadPoolExecutor(threads) as pool:
+        try:
+            for first, last in _chunks(groups):
+                waiting.append(pool.submit(_fold_keys, plan, ready, groups, first, last, now_us))
+                if len(waiting) > threads:
+                    yield from waiting.popleft().result()
+            while waiting:
+                yield from waiting.popleft().result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _chunks(groups: KeyOrder) -> Iterator[tuple[int, int]]:
+    """Numbers of the keys first..last of which about as many events are folded at once."""
+    first = 0
+    while first < groups.count:
+        last = int(np.searchsorted(groups.starts, groups.starts[first] + _EVENTS_AT_ONCE, side="right")) - 1
+        last = min(max(last, first + 1), first + _KEYS_AT_ONCE, groups.count)
+        yield first, last
+        first = last
+
+
+def _fold_keys(plan: ViewPlan, ready: pl.DataFrame, groups: KeyOrder, first: int, last: int, now_us: int) -> list[tuple[bytes, bytes]]:
+    """(key, blob) of the keys first..last."""
+    programme = programme_of(plan)
+    starts = groups.starts[first : last + 1]
+    events, heap = event_words(plan, ready[groups.order[starts[0] : starts[-1]]])
+    nothing, area = np.zeros(last - first + 1, np.int64), new_areas(programme, 1)[0]
+    words, ends = tiles.fold(nothing[:0], nothing, events, starts - starts[0], heap, now_us, False, programme, area)
+    raw, at = words.tobytes(), (ends * 8).tolist()
+    keys = encoded_keys(groups.keys[first:last])
+    return [(key, raw[at[i] : at[i + 1]]) for i, key in enumerate(keys) if at[i] < at[i + 1]]

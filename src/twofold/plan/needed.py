@@ -9,18 +9,17 @@ from twofold.plan.serving import SourcePlan, ViewPlan
 
 def columns_needed(view: CompiledView, source: SourcePlan) -> tuple[str, ...]:
     """Columns of the source that the view's steps, keys and inputs name, its time column among them; in the source's order."""
-    needed = {*view.plan.by, *(view.plan.row or ()), *((view.time,) if view.time is not None else ())}
+    needed = {*view.plan.by, *(view.plan.row or ()), *(name for name in (view.time, view.deleted) if name is not None)}
     needed.update(name for expression in view.inputs for name in expression.meta.root_names())
     for step in reversed(view.steps):
         if step.kind == "rename":
             before = {new: old for old, new in step.content.items()}
             needed = {before.get(name, name) for name in needed} | set(step.content)
-        elif step.kind in ("filter", "with_columns"):
-            # What a step writes may also be read by it, so it stays needed where the source has it.
-            expressions = [step.content] if step.kind == "filter" and not isinstance(step.content, dict) else list(step.content.values())
-            needed.update(name for expression in expressions for name in expression.meta.root_names())
         elif step.kind == "explode":
             needed.add(step.content["column"])
+        elif step.kind in ("filter", "with_columns"):
+            # What a step writes may also be read by it, so it stays needed where the source has it.
+            needed.update(name for expression in step.content.values() for name in expression.meta.root_names())
         else:
             return tuple(source.columns)
     found = needed | ({source.time} if source.time is not None else set())
@@ -30,12 +29,18 @@ def columns_needed(view: CompiledView, source: SourcePlan) -> tuple[str, ...]:
 def keeps_time(view: CompiledView, source: SourcePlan) -> bool:
     """Whether an event's time is what its source's time column says: no step gives it another value."""
     time = source.time
+    if time is None:
+        return False
     for step in view.steps:
         if step.kind == "rename":
             time = step.content.get(time, time)
+<<<<<<< src/twofold/plan/needed.py
+        elif step.kind not in ("filter", "with_columns", "explode") or (step.kind == "with_columns" and time in step.content):
+=======
         elif (step.kind == "with_columns" and time in step.content) or step.kind not in ("filter", "with_columns", "explode"):
+>>>>>>> /tmp/land.new
             return False
-    return time is not None and time == view.time
+    return time == view.time
 
 
 def times_needed(plan: ViewPlan, first_us: int, last_us: int) -> tuple[int | None, int]:

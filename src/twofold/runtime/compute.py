@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from twofold.errors import DataError, did_you_mean
+from twofold.settings import Settings
 
 if TYPE_CHECKING:
     import polars as pl
@@ -17,13 +21,15 @@ if TYPE_CHECKING:
 
 def compute(view: View | Table, tables: Mapping[Events | Table | str, Any], spine: Any) -> pl.DataFrame:
     """What `twofold.compute` says."""
+    from twofold.batch.events import SourceEvents
     from twofold.batch.history import history
+    from twofold.batch.spill import Scratch
     from twofold.definitions.check import check_or_raise
     from twofold.definitions.project import Project
     from twofold.plan.compile import compile_project
-    from twofold.plan.counting import counted
-    from twofold.plan.inputs import as_history
+    from twofold.plan.inputs import stamped
     from twofold.tables.frames import conform
+    from twofold.tables.memory import MemoryTables
 
     project = Project("compute", views=[view])
     check_or_raise(project)
@@ -34,5 +40,7 @@ def compute(view: View | Table, tables: Mapping[Events | Table | str, Any], spin
         raise DataError(
             f"view {view.name!r} needs the table {source.name!r}; got {', '.join(named) or 'none'}.{did_you_mean(source.name, named)}"
         )
-    frame = as_history(source, conform(source, named[source.name], strict=False).frame, version=1)
-    return history(compiled.view(view.name), counted(source, frame), spine, "ideal", False, ())
+    held = MemoryTables()
+    version = held.load(source.name, stamped(source, conform(source, named[source.name], strict=False).frame), "")
+    scratch = Scratch(Path(tempfile.gettempdir()) / f"twofold-{os.getuid()}", Settings().memory_mb << 20)
+    return history(compiled.view(view.name), SourceEvents(source, held, scratch, version), spine, "ideal", False, ())

@@ -15,6 +15,7 @@ from twofold.plan.serving import SourcePlan
 from twofold.settings import Settings
 
 if TYPE_CHECKING:
+    from twofold.batch.spill import Scratch
     from twofold.log.sqlite import SqliteLog
     from twofold.registry.sqlite import SqliteRegistry
     from twofold.store.lmdb import LmdbStore
@@ -62,6 +63,13 @@ class Home:
         from twofold.tables.deltalake import DeltaTables
 
         return DeltaTables(self.settings.tables_folder)
+
+    @functools.cached_property
+    def scratch(self) -> Scratch:
+        """How much memory long work may take for events, and the folder for what does not fit."""
+        from twofold.batch.spill import Scratch
+
+        return Scratch(self.settings.home / "tmp", self.settings.memory_mb << 20)
 
     @functools.cached_property
     def registry(self) -> SqliteRegistry:

@@ -72,7 +72,7 @@ class Opened:
         content = hashlib.sha256(buffer.getbuffer()).hexdigest()
         with self.home.lock("load", _BUILD_WAIT_S):
             self._remember_ids(plan, frame)
-            return self.home.tables.load(source, stamped(plan, frame), content)
+            return self.home.tables.load(source, stamped(plan, frame), content, plan.time)
 
     def _remember_ids(self, plan: SourcePlan, frame: pl.DataFrame) -> None:
         """Let the speed layer know the ids of rows to be loaded.

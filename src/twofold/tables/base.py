@@ -2,10 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import polars as pl
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What is read of a source: history up to a version, archived events below a cut, and of these the rows within bounds.
+
+    `bounds` are (least, end) in microseconds of columns that hold instants or int64, `end` exclusive, None where it is open.
+    """
+
+    history: int
+    cut: tuple[int, ...] = ()
+    columns: tuple[str, ...] = ()
+    bounds: Mapping[str, tuple[int | None, int | None]] = field(default_factory=dict)
 
 
 class Tables(Protocol):
@@ -15,11 +29,12 @@ class Tables(Protocol):
     LOG_ORDER + partition, offset) and STAMP (event_time; or arrival_time).
     """
 
-    def load(self, source: str, frame: pl.DataFrame, content: str) -> int:
+    def load(self, source: str, frames: pl.DataFrame | Iterable[pl.DataFrame], content: str, time: str | None = None) -> int:
         """Add rows (source's columns and STAMP) as the next history version; returns its number.
 
         `content` names the rows' content: the same content again changes nothing and returns the version that has it. One process
-        loads into a source at a time. All of the rows appear, or none.
+        loads into a source at a time. All of the rows appear, or none; what a killed load left is removed by the next. Rows are
+        numbered in their order; `time` names the column by which they are then laid out.
         """
         ...
 
@@ -44,4 +59,15 @@ class Tables(Protocol):
 
     def archive_up_to(self, source: str, cut: Sequence[int]) -> pl.DataFrame | None:
         """Archived events below the cut (offset after the last, by partition), in no particular order; None where there are none."""
+        ...
+
+    def batches(self, source: str, reading: Reading, most_rows: int, one_in: int = 1) -> Iterator[pl.DataFrame]:
+        """The rows of a reading in frames of at most `most_rows` rows, in no particular order, with the system columns beside its own.
+
+        A column that older rows lack may be absent. `one_in` n reads about every n-th row, spread over the whole.
+        """
+        ...
+
+    def most_rows(self, source: str, reading: Reading) -> int:
+        """How many rows `batches` looks at, which are at least as many as it gives."""
         ...

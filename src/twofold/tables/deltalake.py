@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from urllib.parse import quote
 
 import polars as pl
-from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
+from arro3.core import RecordBatch, RecordBatchReader, Table
+from deltalake import CommitProperties, DeltaTable, Transaction, WriterProperties, write_deltalake
 
-from twofold.algebra.base import LOG_ORDER
-from twofold.plan.inputs import MAJOR, MINOR
+from twofold.plan.inputs import MAJOR, MINOR, SYSTEM
+from twofold.tables.base import Reading
+from twofold.tables.memory import below, within
 
 _CONTENT = "content:"
 _VERSION = "history_version"
+_FILE_BYTES, _ROW_GROUP = 32 << 20, 250_000
+"""Files small enough that a bound on event_time leaves most of them unread."""
+_STATISTICS_US = 1_000
+"""Delta writes the least and greatest instants of a file cut down to milliseconds."""
 
 
 class DeltaTables:
@@ -22,15 +29,15 @@ class DeltaTables:
     def __init__(self, folder: str | Path) -> None:
         self._folder = Path(folder)
 
-    def load(self, source: str, frame: pl.DataFrame, content: str) -> int:
+    def load(self, source: str, frames: pl.DataFrame | Iterable[pl.DataFrame], content: str, time: str | None = None) -> int:
         table = self._open("history", source)
         known = None if table is None else table.transaction_version(_CONTENT + content)
         if known is not None:
             return int(known)
+        self._remove_left_over(table, self._path("history", source))
         version = self.history_version(source) + 1
-        rows = pl.Series(MINOR, range(frame.height), dtype=pl.Int64)
-        numbered = frame.with_columns(pl.lit(version, pl.Int64).alias(MAJOR), rows)
-        self._append("history", source, numbered, [Transaction(_CONTENT + content, version), Transaction(_VERSION, version)])
+        done = [Transaction(_CONTENT + content, version), Transaction(_VERSION, version)]
+        self._append("history", source, _numbered([frames] if isinstance(frames, pl.DataFrame) else frames, version, time), done)
         return version
 
     def history_version(self, source: str) -> int:
@@ -42,15 +49,45 @@ class DeltaTables:
 
     def archive(self, source: str, partition: int, frame: pl.DataFrame, end_offset: int) -> None:
         if end_offset > self.archived(source, partition):
-            self._append("archive", source, frame, [Transaction(f"partition:{partition}", end_offset)])
+            self._append("archive", source, iter([frame]), [Transaction(f"partition:{partition}", end_offset)])
 
     def archived(self, source: str, partition: int) -> int:
         table = self._open("archive", source)
         return 0 if table is None else int(table.transaction_version(f"partition:{partition}") or 0)
 
     def archive_up_to(self, source: str, cut: Sequence[int]) -> pl.DataFrame | None:
-        below = [(pl.col(MAJOR) == LOG_ORDER + partition) & (pl.col(MINOR) < end) for partition, end in enumerate(cut)]
-        return self._read("archive", source, pl.any_horizontal(below))
+        return self._read("archive", source, below(cut))
+
+    def batches(self, source: str, reading: Reading, most_rows: int, one_in: int = 1) -> Iterator[pl.DataFrame]:
+        for condition, files in self._files(source, reading):
+            for path, rows in files:
+                lazy = pl.scan_parquet(path)
+                found = lazy.collect_schema().names()
+                columns = [name for name in (*reading.columns, *SYSTEM) if name in found]
+                # A file of ours is small enough to be read whole, and then a bound leaves its row groups unread too.
+                if rows <= most_rows and one_in == 1:
+                    yield lazy.filter(condition, *within(reading)).select(columns).collect()
+                    continue
+                for offset in range(0, rows, most_rows):
+                    part = lazy.slice(offset, max(1, min(most_rows, rows - offset) // one_in))
+                    yield part.filter(condition, *within(reading)).select(columns).collect()
+
+    def most_rows(self, source: str, reading: Reading) -> int:
+        return sum(rows for _, files in self._files(source, reading) for _, rows in files)
+
+    def _files(self, source: str, reading: Reading) -> Iterator[tuple[pl.Expr, list[tuple[str, int]]]]:
+        """Of history and archive: the condition that rows of the reading meet, and the files that may have such rows with their rows."""
+        for kind, condition in (("history", pl.col(MAJOR) <= reading.history), ("archive", below(reading.cut))):
+            table = self._open(kind, source)
+            if table is None or (kind == "archive" and not any(reading.cut)):
+                continue
+            files = pl.DataFrame(table.get_add_actions(flatten=True))
+            if files.is_empty():
+                continue
+            for name, (least, end) in reading.bounds.items():
+                files = files.filter(_may_hold(files, name, least, end))
+            folder = self._path(kind, source)
+            yield condition, [(str(folder / path), rows) for path, rows in files.select("path", "num_records").iter_rows()]
 
     def _path(self, kind: str, source: str) -> Path:
         return self._folder / kind / quote(source, safe="")
@@ -59,11 +96,31 @@ class DeltaTables:
         path = self._path(kind, source)
         return DeltaTable(path) if (path / "_delta_log").is_dir() and DeltaTable.is_deltatable(str(path)) else None
 
-    def _append(self, kind: str, source: str, frame: pl.DataFrame, done: list[Transaction]) -> None:
+    def _append(self, kind: str, source: str, frames: Iterator[pl.DataFrame], done: list[Transaction]) -> None:
         path = self._path(kind, source)
         path.mkdir(parents=True, exist_ok=True)
+        first = Table.from_arrow(next(frames))
         # A later version of the project may have given the source a column more: older rows read null there.
-        write_deltalake(path, frame, mode="append", schema_mode="merge", commit_properties=CommitProperties(app_transactions=done))
+        write_deltalake(
+            path,
+            RecordBatchReader.from_batches(first.schema, _batches(first, frames)),
+            mode="append",
+            schema_mode="merge",
+            target_file_size=_FILE_BYTES,
+            writer_properties=WriterProperties(compression="ZSTD", compression_level=1, max_row_group_size=_ROW_GROUP),
+            commit_properties=CommitProperties(app_transactions=done),
+        )
+
+    def _remove_left_over(self, table: DeltaTable | None, folder: Path) -> None:
+        """Remove files of loads that were killed: no version of the table names them."""
+        known: set[str] = set()
+        if table is not None:
+            # Files that another tool has replaced belong to older versions, and stay.
+            replaced = table.vacuum(retention_hours=0, dry_run=True, enforce_retention_duration=False)
+            known = {Path(path).name for path in (*table.file_uris(), *replaced)}
+        for path in folder.glob("*.parquet"):
+            if path.name not in known:
+                path.unlink(missing_ok=True)
 
     def _read(self, kind: str, source: str, condition: pl.Expr) -> pl.DataFrame | None:
         table = self._open(kind, source)
@@ -71,3 +128,31 @@ class DeltaTables:
         if not files:
             return None
         return pl.scan_parquet(files, missing_columns="insert").filter(condition).collect()
+
+
+def _numbered(frames: Iterable[pl.DataFrame], version: int, time: str | None) -> Iterator[pl.DataFrame]:
+    """Frames with MAJOR and MINOR, each laid out by time; instants and system columns first, for Delta keeps statistics of 32 columns."""
+    begin = 0
+    for frame in frames:
+        rows = pl.int_range(begin, begin + frame.height, dtype=pl.Int64, eager=True).alias(MINOR)
+        numbered = frame.with_columns(pl.lit(version, pl.Int64).alias(MAJOR), rows)
+        first = [*SYSTEM] if time is None else [*SYSTEM, time]
+        begin += frame.height
+        ordered = numbered.select(*first, pl.all().exclude(first))
+        yield ordered if time is None else ordered.sort(time, MINOR)
+
+
+def _batches(first: Table, frames: Iterator[pl.DataFrame]) -> Iterator[RecordBatch]:
+    yield from first.to_batches()
+    for frame in frames:
+        yield from Table.from_arrow(frame).to_batches()
+
+
+def _may_hold(files: pl.DataFrame, name: str, least: int | None, end: int | None) -> pl.Expr:
+    """Whether a file may hold a row within bounds, by its statistics; one without them may."""
+    conditions = [pl.lit(True)]
+    with contextlib.suppress(pl.exceptions.ColumnNotFoundError):
+        low, high = (files[f"{side}.{name}"].to_physical().alias(side) for side in ("min", "max"))
+        conditions += [] if least is None else [pl.lit(high).fill_null(least) + _STATISTICS_US > least]
+        conditions += [] if end is None else [pl.lit(low).fill_null(end - 1) - _STATISTICS_US < end]
+    return pl.all_horizontal(conditions)

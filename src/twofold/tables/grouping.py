@@ -8,8 +8,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from twofold.algebra.sliding import group_order, is_ordered
-from twofold.plan.inputs import MAJOR, MINOR, TIME
+from twofold.algebra.sliding import group_order
+from twofold.plan.key_order import time_order
 
 Words = NDArray[np.int64]
 _GROUP = "__group"
@@ -46,16 +46,8 @@ def grouped_events(ready: pl.DataFrame, groups: pl.DataFrame, keys: list[str]) -
         event_groups = joined.fill_null(-1).to_numpy()
     else:
         event_groups = np.zeros(ready.height, np.int64)
-    times, majors, minors = (ready[name].to_numpy() for name in (TIME, MAJOR, MINOR))
-    if is_ordered(times, majors, minors):
+    by_time = time_order(ready)
+    if by_time is None:
         return Grouped(*group_order(event_groups, groups.height))
-    by_time = _by_time(ready, is_ordered(majors, minors, minors))
     order, starts = group_order(event_groups[by_time], groups.height)
     return Grouped(by_time[order], starts)
-
-
-def _by_time(ready: pl.DataFrame, is_in_order: bool) -> Words:
-    """Numbers of the rows in order of (time, order); rows that lie in their order already need only a stable sort by time."""
-    if is_in_order:
-        return np.argsort(ready[TIME].to_numpy(), kind="stable")
-    return ready.select(pl.arg_sort_by(TIME, MAJOR, MINOR).cast(pl.Int64)).to_series().to_numpy()

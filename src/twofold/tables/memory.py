@@ -2,11 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import polars as pl
 
-from twofold.plan.inputs import MAJOR, MINOR
+from twofold.algebra.base import LOG_ORDER
+from twofold.plan.inputs import MAJOR, MINOR, POLARS_TYPES, SYSTEM
+from twofold.tables.base import Reading
+
+
+def within(reading: Reading) -> list[pl.Expr]:
+    """Conditions that a row of a reading meets, besides history and cut."""
+    conditions = []
+    for name, bounds in reading.bounds.items():
+        # Literals of the column's own type, which a Parquet reader can hold against its statistics.
+        least, end = (pl.lit(us, pl.Int64 if name in SYSTEM else POLARS_TYPES["datetime"]) for us in bounds)
+        conditions += [] if bounds[0] is None else [pl.col(name) >= least]
+        conditions += [] if bounds[1] is None else [pl.col(name) < end]
+    return conditions
+
+
+def below(cut: Sequence[int]) -> pl.Expr:
+    """Whether an archived event lies below a cut."""
+    return pl.any_horizontal(
+        pl.lit(False), *[(pl.col(MAJOR) == LOG_ORDER + partition) & (pl.col(MINOR) < end) for partition, end in enumerate(cut)]
+    )
 
 
 class MemoryTables:
@@ -17,12 +37,13 @@ class MemoryTables:
         self._archive: dict[tuple[str, int], list[pl.DataFrame]] = {}
         self._archived: dict[tuple[str, int], int] = {}
 
-    def load(self, source: str, frame: pl.DataFrame, content: str) -> int:
+    def load(self, source: str, frames: pl.DataFrame | Iterable[pl.DataFrame], content: str, time: str | None = None) -> int:
         loads = self._loads.setdefault(source, [])
         for version, (known, _) in enumerate(loads, 1):
             if known == content:
                 return version
-        rows = pl.Series(MINOR, range(frame.height), dtype=pl.Int64)
+        frame = frames if isinstance(frames, pl.DataFrame) else pl.concat(frames)
+        rows = pl.int_range(frame.height, dtype=pl.Int64, eager=True).alias(MINOR)
         loads.append((content, frame.with_columns(pl.lit(len(loads) + 1, pl.Int64).alias(MAJOR), rows)))
         return len(loads)
 
@@ -46,3 +67,19 @@ class MemoryTables:
             frame.filter(pl.col(MINOR) < end) for partition, end in enumerate(cut) for frame in self._archive.get((source, partition), [])
         ]
         return pl.concat(frames) if frames else None
+
+    def batches(self, source: str, reading: Reading, most_rows: int, one_in: int = 1) -> Iterator[pl.DataFrame]:
+        for frame in self._frames(source, reading):
+            for rows in frame.iter_slices(most_rows):
+                part = rows.gather_every(one_in) if one_in > 1 else rows
+                yield part.select(*(name for name in reading.columns if name in frame.columns), *SYSTEM)
+
+    def most_rows(self, source: str, reading: Reading) -> int:
+        return sum(frame.height for frame in self._frames(source, reading))
+
+    def _frames(self, source: str, reading: Reading) -> Iterator[pl.DataFrame]:
+        history, archive = self.history(source, reading.history), self.archive_up_to(source, reading.cut)
+        conditions = within(reading)
+        for frame in (history, archive):
+            if frame is not None and frame.height:
+                yield frame.filter(conditions) if conditions else frame
