@@ -18,8 +18,7 @@ from twofold.plan.serving import SourcePlan
 from twofold.tables.base import Reading, Tables
 
 _EVENTS_PER_READ = 500_000
-_ROWS_PER_BATCH = 2_000_000
-_SAMPLED = 200_000
+_SAMPLED, _ROWS_PER_SLICE = 200_000, 1_000_000
 Times = tuple[int | None, int | None]
 """(least, end) of event_times, `end` exclusive; None where it is open."""
 ALL_TIMES: Times = (None, None)
@@ -70,7 +69,7 @@ class SourceEvents:
         """Some of the rows, spread over all; duplicates among them."""
         reading = self._reading(self._with_time(columns), times)
         one_in = max(1, self._most_rows(reading) // _SAMPLED)
-        frames = self.tables.batches(self.source.name, reading, _ROWS_PER_BATCH, one_in)
+        frames = self.tables.batches(self.source.name, reading, _ROWS_PER_SLICE, one_in)
         tails = (tail.gather_every(one_in) for tail in self._tails(reading))
         return all_rows({name: self.source.columns[name] for name in reading.columns}, *frames, *tails)
 
@@ -89,7 +88,7 @@ class SourceEvents:
     def _rows(self, reading: Reading) -> Iterator[pl.DataFrame]:
         """Rows that are not too far in the future, duplicates among them."""
         shape = {name: self.source.columns[name] for name in reading.columns}
-        for frame in self.tables.batches(self.source.name, reading, _ROWS_PER_BATCH):
+        for frame in self.tables.batches(self.source.name, reading, self.scratch.rows_at_once(list(shape.values()))):
             yield all_rows(shape, frame).filter(~too_far_in_the_future(self.source))
         for frame in self._tails(reading):
             yield all_rows(shape, frame).filter(~too_far_in_the_future(self.source))

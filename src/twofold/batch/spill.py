@@ -22,8 +22,9 @@ _LOCK = "owner.lock"
 _OURS = re.compile(r"\d+-[0-9a-f]{8}")
 _ROW_BYTES, _VALUE_BYTES, _WIDE_BYTES = 64, 16, 56
 """Measured: what a row costs while it is worked on, its order included, and each of its columns; texts and rows cost more."""
-_PARTS_PER_MEMORY = 4
-_BUFFERED_PER_MEMORY = 8
+_PARTS_PER_MEMORY, _MOST_PARTS = 4, 256
+_BUFFERED_PER_MEMORY, _BATCHES_PER_MEMORY = 8, 16
+_LEAST_ROWS, _MOST_ROWS = 16, 2_000_000
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,14 @@ class Scratch:
 
     def parts_for(self, size_bytes: int) -> int:
         """Into how many parts to cut so many bytes; 1 where they fit as they are."""
-        return 1 if size_bytes <= self.memory_bytes else 1 + _PARTS_PER_MEMORY * size_bytes // max(self.memory_bytes, 1)
+        if size_bytes <= self.memory_bytes:
+            return 1
+        return min(1 + _PARTS_PER_MEMORY * size_bytes // self.memory_bytes, _MOST_PARTS)
+
+    def rows_at_once(self, kinds: Sequence[str]) -> int:
+        """How many rows of columns of these type names a batch has."""
+        fitting = self.memory_bytes // _BATCHES_PER_MEMORY // estimated_bytes(1, kinds)
+        return max(_LEAST_ROWS, min(fitting, _MOST_ROWS))
 
     @contextlib.contextmanager
     def spill(self, parts: int) -> Iterator[Spill]:
