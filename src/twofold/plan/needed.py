@@ -34,11 +34,7 @@ def keeps_time(view: CompiledView, source: SourcePlan) -> bool:
     for step in view.steps:
         if step.kind == "rename":
             time = step.content.get(time, time)
-<<<<<<< src/twofold/plan/needed.py
-        elif step.kind not in ("filter", "with_columns", "explode") or (step.kind == "with_columns" and time in step.content):
-=======
         elif (step.kind == "with_columns" and time in step.content) or step.kind not in ("filter", "with_columns", "explode"):
->>>>>>> /tmp/land.new
             return False
     return time == view.time
 
