@@ -83,8 +83,10 @@ events = tw.Events(
         "id": str, "a": str, "b": int, "x": float, "i": int, "s": str, "f": bool, "d": datetime, "tags": list[str], "parts": list[float]
     },
 )  # fmt: skip
-rows = tw.Table("rows", key=("a", "b"), time="since", schema={"a": str, "b": int, "x": float, "s": str, "d": datetime})
-fixed = tw.Table("fixed", key="a", schema={"a": str, "x": float, "i": int})
+rows = tw.Table(
+    "rows", key=("a", "b"), time="since", deleted="gone", schema={"a": str, "b": int, "x": float, "gone": bool, "s": str, "d": datetime}
+)
+fixed = tw.Table("fixed", key="a", deleted="gone", schema={"a": str, "x": float, "i": int})
 
 FEATURES = {
     "n": tw.count(over=W),
@@ -235,8 +237,9 @@ class Story:
     def table_row(self, t: int | None) -> dict[str, Any]:
         rng = self.rng
         if t is None:
-            return {"a": rng.choice(A), "x": self.x(), "i": rng.choice([None, 1, 2**63 - 1])}
-        return {"a": rng.choice([*A, None]), "b": rng.choice(B), "x": self.x(), "s": rng.choice([None, "text"]), "d": None, "since": t}
+            return {"a": rng.choice(A), "x": self.x(), "i": rng.choice([None, 1, 2**63 - 1]), "gone": rng.random() < 0.2}
+        row = {"a": rng.choice([*A, None]), "b": rng.choice(B), "x": self.x(), "s": rng.choice([None, "text"]), "d": None, "since": t}
+        return {**row, "gone": rng.choice([None, False, False, True])}
 
     # Steps
 

@@ -6,6 +6,7 @@ import numpy as np
 from numba import njit
 
 COUNT, MOMENTS1, MOMENTS2, MIN, MAX, LAST, EARLIEST, NEWEST, FIRST_K, LAST_K, SMALLEST_K, LARGEST_K = range(12)
+MOMENTS3, MOMENTS4, DECAYED, REGISTERS, VALUES, SKETCH, HISTOGRAM = range(12, 19)
 KINDS = {
     "count": COUNT,
     "moments1": MOMENTS1,
@@ -19,9 +20,17 @@ KINDS = {
     "last_k": LAST_K,
     "smallest_k": SMALLEST_K,
     "largest_k": LARGEST_K,
+    "moments3": MOMENTS3,
+    "moments4": MOMENTS4,
+    "decayed": DECAYED,
+    "registers": REGISTERS,
+    "values": VALUES,
+    "sketch": SKETCH,
+    "histogram": HISTOGRAM,
 }
 FLOAT, INT, WIDE = range(3)
 OP_COUNT, OP_SUM, OP_MEAN, OP_STD, OP_VALUE, OP_VAR, OP_SINCE, OP_RATE, OP_LIST = range(9)
+OP_SKEW, OP_KURTOSIS, OP_DECAYED_SUM, OP_DECAYED_MEAN, OP_DISTINCT, OP_DISTINCT_EXACT, OP_QUANTILE, OP_BIN = range(9, 17)
 OPS = {
     "count": OP_COUNT,
     "sum": OP_SUM,
@@ -41,8 +50,16 @@ OPS = {
     "last_k": OP_LIST,
     "smallest_k": OP_LIST,
     "largest_k": OP_LIST,
+    "skew": OP_SKEW,
+    "kurtosis": OP_KURTOSIS,
+    "decayed_sum": OP_DECAYED_SUM,
+    "decayed_mean": OP_DECAYED_MEAN,
+    "distinct": OP_DISTINCT,
+    "distinct_exact": OP_DISTINCT_EXACT,
+    "quantile": OP_QUANTILE,
+    "histogram": OP_BIN,
 }
-ZERO_IF_EMPTY = frozenset({"count", "sum", "rate"})
+ZERO_IF_EMPTY = frozenset({"count", "sum", "rate", "decayed_sum", "distinct", "distinct_exact", "histogram"})
 """Aggregates that are 0, not null, in an empty window: they count or add up."""
 PRESENT, EMPTY, AHEAD, STALE, UNBUILT, OVERFLOW = range(6)
 STATUSES = ("present", "empty", "ahead", "stale", "unbuilt", "overflow")

@@ -80,6 +80,7 @@ def table_problems(table: Table) -> Problems:
         yield Problem(f"{what} has no columns besides its key and time, so it has nothing to give", place)
     for name in table.value_columns:
         yield from name_problems(name, f"{what}: the column", place)
+    yield from _delete_problems(table)
     if table.max_age is not None:
         yield from duration_problems(table.max_age, f"max_age of {what}", place)
     yield from _zone_problems(table)
@@ -113,6 +114,27 @@ def _time_problems(source: Events | Table) -> Problems:
         nearest = did_you_mean(time, instants)
         if nearest:
             yield Problem(f"{what}: its time {time!r} is not in the schema, which has {', '.join(instants)}.{nearest}", source.place)
+
+
+def _delete_problems(table: Table) -> Problems:
+    """The column of deletes may be left out of the schema, as that of time."""
+    what, name = describe(table), table.deleted
+    if table.snapshots and table.time is None:
+        yield Problem(f"{what} has snapshots but no time; name the column of a snapshot's instant, as in time='taken_at'", table.place)
+    if name is None:
+        return
+    if not isinstance(name, str) or not name:
+        yield Problem(f"{what}: deleted is {name!r}; name the boolean column that marks deletes", table.place)
+    elif name in (*table.by, table.time):
+        yield Problem(f"{what}: deleted is {name!r}, which is its key or time; name the boolean column that marks deletes", table.place)
+    elif name in table.schema:
+        kind = _type_or_unknown(table.schema[name])
+        if kind not in ("bool", UNKNOWN):
+            yield Problem(f"{what}: its column of deletes {name!r} is declared as {kind}; it must be bool", table.place)
+    else:
+        nearest = did_you_mean(name, [other for other in table.schema if _type_or_unknown(table.schema[other]) == "bool"])
+        if nearest:
+            yield Problem(f"{what}: its column of deletes {name!r} is not in the schema.{nearest}", table.place)
 
 
 def _zone_problems(source: Events | Table) -> Problems:

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from twofold.definitions.base import ColumnType, Place, caller_place, type_name
 from twofold.definitions.use import ViewUse
 
+DELETED = "__deleted"
+
 
 @dataclass(frozen=True, eq=False)
 class Table:
@@ -15,6 +17,10 @@ class Table:
 
     With `time` the table changes slowly: its rows are events, loaded or streamed. Without `time` it is static: the last loaded
     row of a key holds for ever. The feature names are the other columns' names.
+
+    `deleted` names a boolean column: a row in which it is true deletes its key from the row's instant on, until a later row brings
+    the key back; null is false. With `snapshots` every load is whole, of one instant or several (the time column): a key that a
+    snapshot lacks is deleted from the snapshot's instant on. Such a table takes no single rows.
     """
 
     name: str
@@ -23,6 +29,8 @@ class Table:
     time: str | None = None
     zone: str | None = None
     max_age: str | None = None
+    deleted: str | None = None
+    snapshots: bool = False
     place: Place = field(default_factory=caller_place, repr=False)
 
     @property
@@ -32,14 +40,20 @@ class Table:
 
     @property
     def columns(self) -> dict[str, str]:
-        """Type name of every column, the time column included where there is one."""
+        """Type name of every column, those of time and deletes included where there are any."""
         named = {column: type_name(kind, f"{self.name}.{column}") for column, kind in self.schema.items()}
-        return named if self.time is None else {**named, self.time: "datetime"}
+        named |= {} if self.time is None else {self.time: "datetime"}
+        return named if self.deleted_column is None else {**named, self.deleted_column: "bool"}
+
+    @property
+    def deleted_column(self) -> str | None:
+        """The column that marks deletes; in a table of snapshots that names none it is ours, filled at each load."""
+        return DELETED if self.deleted is None and self.snapshots else self.deleted
 
     @property
     def value_columns(self) -> tuple[str, ...]:
-        """The columns that are features: neither key nor time."""
-        return tuple(column for column in self.schema if column not in self.by and column != self.time)
+        """The columns that are features: not those of key, time and deletes."""
+        return tuple(column for column in self.schema if column not in (*self.by, self.time, self.deleted))
 
     def on(self, prefix: str | None = None, **keys: str) -> ViewUse:
         """Read by other request fields: `.on(tailnum="plane")`."""

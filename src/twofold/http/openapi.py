@@ -62,7 +62,7 @@ def operations(plan: ServingPlan) -> Iterator[Operation]:
     for view in plan.views.values():
         yield _view_operation(view)
     for source in plan.sources.values():
-        if source.time is not None:
+        if source.takes_events:
             yield _source_operation(source)
     yield Operation(
         "get", "/v2/models/{model}", "Open Inference Protocol v2: /v2, /v2/health/live, /v2/health/ready, .../ready, .../versions/{v}"
@@ -74,7 +74,7 @@ def operations(plan: ServingPlan) -> Iterator[Operation]:
 
 def _model_operations(model: ModelPlan, plan: ServingPlan) -> Iterator[Operation]:
     request, element = _example(model.request), _object(model.request)
-    head = {"id": "6f1c9a3be2d4-1", "prediction": 0.31}
+    head = {"id": "6f1c9a3be2d4-1", "prediction": dict.fromkeys(model.labels, 0.31) or 0.31}
     views = {use.view: {"status": "present", "age_s": 0.004} for use in model.uses[:1]}
     title = f"{model.name}@{(model.version or '3f2a9c01')[:8]}"
     tail = {"served_by": "live", "model": title, "at": _EXAMPLES["datetime"], "position": "...", "degraded": None, "views": views}

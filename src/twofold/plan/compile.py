@@ -39,13 +39,14 @@ EVENT_TYPE = "event"
 class CompiledView:
     """A view's plan and how its inputs come from its source: row-level steps, then one expression per input.
 
-    `time` is the time column after the steps, None for a static table.
+    `time` is the time column after the steps, None for a static table. `deleted` is a table's column that marks deletes.
     """
 
     plan: ViewPlan
     time: str | None
     steps: tuple[Step, ...] = ()
     inputs: tuple[pl.Expr, ...] = field(default=(), compare=False)
+    deleted: str | None = None
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,16 @@ def compile_project(project: Project) -> CompiledProject:
 def compile_source(source: Events | Table) -> SourcePlan:
     """The plan of a source of events or of a table's rows."""
     if isinstance(source, Table):
-        return SourcePlan(source.name, source.columns, source.time, zone=source.zone, partition_by=source.by, is_table=True)
+        return SourcePlan(
+            source.name,
+            source.columns,
+            source.time,
+            zone=source.zone,
+            partition_by=source.by,
+            is_table=True,
+            deleted=source.deleted_column,
+            is_snapshots=source.snapshots,
+        )
     by = source.partition_by if source.partition_by is not None else source.id
     return SourcePlan(
         source.name,
@@ -272,7 +282,9 @@ def _window(text: str | None, feature: Feature) -> WindowPlan:
 def _compile_table(table: Table) -> CompiledView:
     values = {name: table.columns[name] for name in table.value_columns}
     by = {name: table.columns[name] for name in table.by}
-    identity = {"table": table.name, "by": by, "time": table.time, "columns": values}
+    identity: dict[str, Any] = {"table": table.name, "by": by, "time": table.time, "columns": values}
+    if table.deleted_column is not None:
+        identity["deleted"] = table.deleted_column
     features = tuple(
         FeaturePlan(name, version_of({**identity, "column": name}), "last", 0, 0, kind, {"column": name}) for name, kind in values.items()
     )
@@ -292,4 +304,5 @@ def _compile_table(table: Table) -> CompiledView:
             is_static=table.time is None,
         ),
         table.time,
+        deleted=table.deleted_column,
     )

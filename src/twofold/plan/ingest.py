@@ -19,10 +19,9 @@ def check_rows(source: SourcePlan, rows: Sequence[Mapping[str, Any]]) -> dict[st
 
     All rows are accepted, or none is. A null is allowed except in the time column; an absent field is not. Raises SchemaMismatch
     with all that is wrong with the first bad row and the number of further bad ones (rows are counted from 0); DataError for a
-    static table.
+    table that takes no single rows.
     """
-    if source.time is None:
-        raise DataError(f"{source.name!r} is a static table, which takes no events; load its rows as a table")
+    time = require_takes_events(source)
     if type(rows) is not list and (isinstance(rows, Mapping | str | bytes) or not isinstance(rows, Sequence)):
         raise SchemaMismatch(f"source {source.name!r} takes a list of rows, as in [{{...}}, {{...}}]; got {shown(rows)}")
     columns = source.columns
@@ -35,11 +34,20 @@ def check_rows(source: SourcePlan, rows: Sequence[Mapping[str, Any]]) -> dict[st
             checked = {name: [canonical(kind, rows[0][name], source.zone)] for name, kind in columns.items()}
         else:
             checked = {name: canonical_values(kind, [row[name] for row in rows], source.zone) for name, kind in columns.items()}
-        if None in checked[source.time]:
+        if None in checked[time]:
             raise Refused
     except (Refused, KeyError, TypeError, AttributeError, IndexError):
         raise SchemaMismatch(_refusal(source, rows)) from None
     return checked
+
+
+def require_takes_events(source: SourcePlan) -> str:
+    """The time column of a source; raises DataError for a table that is loaded only: a static one, or one of whole snapshots."""
+    if source.is_snapshots:
+        raise DataError(f"{source.name!r} is a table of whole snapshots, which takes no single rows; load the next snapshot")
+    if source.time is None:
+        raise DataError(f"{source.name!r} is a static table, which takes no events; load its rows as a table")
+    return source.time
 
 
 def _refusal(source: SourcePlan, rows: Sequence[Any]) -> str:

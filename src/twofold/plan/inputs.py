@@ -19,6 +19,7 @@ from twofold.algebra.words import WIDE_TYPES
 from twofold.definitions.base import ELEMENT_TYPES
 from twofold.definitions.events import Step
 from twofold.definitions.expressions import evaluate, laid_out
+from twofold.definitions.table import DELETED
 from twofold.instants import BEGIN_US
 from twofold.keys import encode_key
 from twofold.plan.canonical import MOST_ELEMENTS
@@ -76,7 +77,7 @@ def prepared(view: CompiledView, frame: pl.DataFrame, kept: Sequence[str] = ()) 
 
     After an explode (MAJOR, MINOR) is an order, and no position any more; columns that are `kept` hold what was decided by position.
     Events that a filter leaves out or whose key has a null are gone. NaN and infinities of expressions are null, -0.0 is 0.0. An
-    expression that fails on a row is null there.
+    expression that fails on a row is null there. A table's row is a struct, with a field DELETED where its rows can delete.
     """
     plan = view.plan
     frame = with_steps(frame, view.steps)
@@ -86,7 +87,8 @@ def prepared(view: CompiledView, frame: pl.DataFrame, kept: Sequence[str] = ()) 
     keys = [pl.col(name).alias(f"k{i}") for i, name in enumerate(plan.by)]
     system = [time.alias(TIME), *(pl.col(name) for name in (*SYSTEM, *kept))]
     if plan.row is not None:
-        return _with_keys(frame.select(*keys, *system, pl.struct(list(plan.row)).alias("in0")), len(keys))
+        deletes = [] if view.deleted is None else [pl.col(view.deleted).fill_null(False).alias(DELETED)]
+        return _with_keys(frame.select(*keys, *system, pl.struct(*plan.row, *deletes).alias("in0")), len(keys))
     inputs = {f"in{i}": _clean(expression, item) for i, (expression, item) in enumerate(zip(view.inputs, plan.inputs, strict=True))}
     return _with_keys(frame.select(*keys, *system).with_columns(evaluated(frame, inputs)), len(keys))
 
@@ -236,7 +238,8 @@ def words_of(column: pl.Series) -> Words:
 def _wide(column: pl.Series, kind: str, plan: ViewPlan) -> tuple[Words, Words]:
     """(index of each value in the words, -1 where null; the words) of texts or rows."""
     if kind == "row":
-        raw: list[bytes | None] = [None if value is None else encode_row(value.values()) for value in column]
+        rows = (None if value is None else () if value.pop(DELETED, False) else value.values() for value in column)
+        raw: list[bytes | None] = [None if values is None else encode_row(values) for values in rows]
     else:
         raw = [None if text is None else text.encode("utf-8", "surrogatepass") for text in column]
     sizes = np.array([-8 if value is None else len(value) for value in raw], np.int64)
@@ -250,5 +253,5 @@ _ENCODER = msgspec.msgpack.Encoder()
 
 
 def encode_row(values: object) -> bytes:
-    """A table's row as bytes; instants become aware datetimes again at decoding."""
+    """A table's row as bytes, a delete as a row without columns; instants become aware datetimes again at decoding."""
     return _ENCODER.encode(list(values))  # type: ignore[call-overload]

@@ -145,6 +145,8 @@ class ViewReader:
         if self.plan.is_static:
             is_stale, age = False, None
         words, numbers = out.tolist(), floats.tolist()
+        if self.plan.row is not None and codes[0] == PRESENT and _wide_bytes(joined, words[0]) == _NO_ROW:
+            codes = [EMPTY] * len(codes)
         values: list[Any] = []
         for place, code, decode, is_zero in zip(self._places, codes, self._decoders, self._zero_if_empty, strict=False):
             if code != PRESENT and not (is_zero and code == EMPTY):
@@ -158,6 +160,9 @@ class ViewReader:
             names = tuple([STATUSES[STALE if is_stale and code == PRESENT else code] for code in codes])
         return Answer(tuple(values), names, age)
 
+
+_NO_ROW = msgspec.msgpack.encode([])
+"""The row that deletes a table's key (see `plan.inputs.encode_row`)."""
 
 _Decoder = Callable[[bytes, list[int], int], Any]
 """(the blobs' bytes, the words written, the place of the first of a feature's words) -> its value."""

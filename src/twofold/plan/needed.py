@@ -9,9 +9,7 @@ from twofold.plan.serving import SourcePlan, ViewPlan
 
 def columns_needed(view: CompiledView, source: SourcePlan) -> tuple[str, ...]:
     """Columns of the source that the view's steps, keys and inputs name, its time column among them; in the source's order."""
-    if view.plan.row is not None:
-        return tuple(source.columns)
-    needed = {*view.plan.by, *((view.time,) if view.time is not None else ())}
+    needed = {*view.plan.by, *(view.plan.row or ()), *(name for name in (view.time, view.deleted) if name is not None)}
     needed.update(name for expression in view.inputs for name in expression.meta.root_names())
     for step in reversed(view.steps):
         if step.kind == "rename":
@@ -36,7 +34,7 @@ def keeps_time(view: CompiledView, source: SourcePlan) -> bool:
     for step in view.steps:
         if step.kind == "rename":
             time = step.content.get(time, time)
-        elif step.kind not in ("filter", "with_columns", "explode") or (step.kind == "with_columns" and time in step.content):
+        elif (step.kind == "with_columns" and time in step.content) or step.kind not in ("filter", "with_columns", "explode"):
             return False
     return time == view.time
 

@@ -14,7 +14,8 @@ from twofold.plan.serving import FeaturePlan, SourcePlan, ViewPlan
 class Event(NamedTuple):
     """A counted event of a view: its key, time, order, and the value of each input (None: null).
 
-    `stamp` is the arrival_time of a log event, the event_time of loaded history. An input of type "row" is a tuple.
+    `stamp` is the arrival_time of a log event, the event_time of loaded history. An input of type "row" is a tuple, a
+    deleted row of a table an empty one.
     `position` is where history and log have it, (history version, row) or (`LOG_ORDER` + partition, offset): `order` differs from it
     where an event was exploded.
     """
@@ -52,8 +53,14 @@ def _feature_at(view: ViewPlan, feature: FeaturePlan, events: Sequence[Event], t
     value = meaning.result(state, t_us, window)
     columns = None if source < 0 else view.inputs[source].columns
     if columns is not None and value is not None:
-        return value[list(columns).index(feature.parameters["column"])]
+        return value[list(columns).index(feature.parameters["column"])] if value else None
     return value
+
+
+def has_row(view: ViewPlan, events: Sequence[Event], key: Key, t_us: int) -> bool:
+    """Whether a table has a row for a key at t: the latest before t is there, and no delete."""
+    rows = [event for event in events if event.key == key and event.event_time < t_us]
+    return bool(rows) and max(rows, key=lambda event: (event.event_time, event.order)).inputs != ((),)
 
 
 def _holds(window: Window, event_time: int) -> bool:

@@ -15,7 +15,8 @@ class SourcePlan(Frozen, frozen=True):
     """What ingest needs to check, partition and store the events of one source.
 
     `columns` maps every column that arrives to its type name, the time column included. `time` is None for a static table.
-    `partition_by` are columns; empty means the whole row.
+    `partition_by` are columns; empty means the whole row. `deleted` is a table's column that marks deletes. `is_snapshots`: a table
+    that is loaded in whole snapshots alone.
     """
 
     name: str
@@ -26,6 +27,13 @@ class SourcePlan(Frozen, frozen=True):
     zone: str | None = None
     partition_by: tuple[str, ...] = ()
     is_table: bool = False
+    deleted: str | None = None
+    is_snapshots: bool = False
+
+    @property
+    def takes_events(self) -> bool:
+        """Whether single events or rows can be appended."""
+        return self.time is not None and not self.is_snapshots
 
 
 class WindowPlan(Frozen, frozen=True):
@@ -136,7 +144,7 @@ class PredictorPlan(Frozen, frozen=True):
     """A trained model: which library's file format, where in the registry, its columns in order and the frozen category codes.
 
     `columns` are the estimator's inputs in order. `categories` maps a column to its texts; the code is the index, unseen is NaN.
-    `output` is "probability" (of the positive class), "value" or "classes".
+    `output` is "probability" (of the positive class), "value", or "several": then `outputs` says it of each label, in their order.
     """
 
     format: str
@@ -144,10 +152,14 @@ class PredictorPlan(Frozen, frozen=True):
     columns: tuple[str, ...]
     categories: dict[str, tuple[str, ...]]
     output: str
+    outputs: dict[str, str] = {}
 
 
 class ModelPlan(Frozen, frozen=True):
-    """A model as it is served: its request, its columns, its predictor (None for a feature set or before the first training)."""
+    """A model as it is served: its request, its columns, its predictor (None for a feature set or before the first training).
+
+    `labels` are the names of several; a prediction is then an object of one value each.
+    """
 
     name: str
     version: str | None
@@ -158,6 +170,7 @@ class ModelPlan(Frozen, frozen=True):
     fallback: tuple[FallbackPlan, ...]
     deadline_us: int
     predictor: PredictorPlan | None = None
+    labels: tuple[str, ...] = ()
 
 
 class ServingPlan(Frozen, frozen=True):

@@ -97,11 +97,10 @@ class Opened:
 
     def append(self, source: str, rows: Any) -> Position:
         """Append events to the log, all or none of them; durable when it returns. Takes a dict, a list of dicts or a table."""
-        from twofold.plan.ingest import check_rows
+        from twofold.plan.ingest import check_rows, require_takes_events
 
         plan = self.compiled.source(source)
-        if plan.time is None:
-            raise DataError(f"{source!r} is a static table: it takes no events; load it")
+        require_takes_events(plan)
         if isinstance(rows, Mapping):
             rows = [rows]
         if isinstance(rows, Sequence) and not isinstance(rows, str):
@@ -299,7 +298,10 @@ class Opened:
         return train(self, model, until, test, frame)
 
     def score(self, model: str, frame: pl.DataFrame) -> pl.Series:
-        """The live version's prediction for every row of a table with the model's columns (as `training_set` and `vectors` give)."""
+        """The live version's prediction for every row of a table with the model's columns (as `training_set` and `vectors` give).
+
+        Of several labels a struct of one each.
+        """
         from twofold.runtime.learning import score
 
         return score(self, model, frame)

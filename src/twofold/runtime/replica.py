@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from twofold.errors import DataError, NotBuilt
+from twofold.errors import NotBuilt
 from twofold.log.base import Position
 from twofold.plan.ingest import check_rows
 from twofold.plan.serving import PredictorPlan, ServingPlan, decode_plan
@@ -69,8 +69,6 @@ class Replica:
     def ingest(self, source: str, rows: Sequence[Mapping[str, Any]]) -> Position:
         """Append events, all or none; durable when it returns. Raises SchemaMismatch, UnknownName, LogUnavailable."""
         plan = known(self.plan.sources, source, "source")
-        if plan.time is None:
-            raise DataError(f"{source!r} is a static table: it takes no events; load it")
         return self._home.append_columns(plan, check_rows(plan, rows))
 
     def close(self) -> None:

@@ -10,8 +10,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from twofold.errors import DataError, SchemaMismatch, did_you_mean
-from twofold.plan.ingest import check_rows
+from twofold.errors import SchemaMismatch, did_you_mean
+from twofold.plan.ingest import check_rows, require_takes_events
 from twofold.plan.serving import SourcePlan
 from twofold.tables.columns import Unfit, fit
 from twofold.tables.given import ABSENT, Given, read_given
@@ -42,10 +42,10 @@ def conform(source: SourcePlan, table: Any, strict: bool) -> Conformed:
     Not `strict`, for `load`: NaN and infinities are null in float columns, NaN in int columns, columns that are not declared are left
     out. `strict`, for `append`: both are refused, and lists of dicts are checked as events. A local time that comes twice is the
     earlier instant. Rows are counted from 0. Raises SchemaMismatch with the first bad row and value of every bad column, DataError
-    for a file that is not there and for events of a static table.
+    for a file that is not there and for events of a table that takes no single rows.
     """
-    if strict and source.time is None:
-        raise DataError(f"{source.name!r} is a static table, which takes no events; load its rows as a table")
+    if strict:
+        require_takes_events(source)
     if strict and isinstance(table, Sequence) and not isinstance(table, str | bytes):
         table = {
             name: _series(name, kind, values)

@@ -20,6 +20,7 @@ from twofold.algebra import sliding
 from twofold.algebra.kinds import EMPTY, KINDS, OPS, PRESENT, STATUSES, ZERO_IF_EMPTY
 from twofold.algebra.programme import new_areas, value_kind
 from twofold.algebra.words import WIDE_TYPES, element_type
+from twofold.definitions.table import DELETED
 from twofold.plan.inputs import POLARS_TYPES, TIME, words_of
 from twofold.plan.merge import single_slot_programme, wanted_of
 from twofold.plan.serving import FeaturePlan, SlotPlan, ViewPlan, WindowPlan
@@ -70,6 +71,8 @@ def point_in_time(
 
     columns: dict[str, pl.Series] = {}
     for features, words, codes in _slide_all(plan, inputs, rows_of):
+        if plan.row is not None:
+            _empty_where_deleted(ready["in0"], events.order, words[0][0], codes)
         for feature, mine, status_codes in zip(features, words, codes, strict=True):
             by_row, status_by_row = np.empty_like(mine), np.empty_like(status_codes)
             by_row[:, rows.order], status_by_row[rows.order] = mine, status_codes
@@ -135,6 +138,15 @@ def _slide_all(plan: ViewPlan, inputs: Mapping[int, _Input], rows_of: Callable[[
         ]
         for task in tasks:
             yield task.result()
+
+
+def _empty_where_deleted(rows: pl.Series, order: Words, words: Words, codes: NDArray[np.int8]) -> None:
+    """Change a table's status codes [columns, rows] where the latest row is a delete."""
+    if not order.size or DELETED not in rows.struct.fields:
+        return
+    deleted = rows.struct.field(DELETED).to_numpy()[order]
+    is_row = codes[0] == PRESENT
+    codes[:, is_row & deleted[np.where(is_row, words, 0)]] = EMPTY
 
 
 def _slide(plan: ViewPlan, features: list[FeaturePlan], source: _Input, rows: sliding.Rows) -> _Slid:

@@ -14,6 +14,7 @@ import polars as pl
 from twofold.algebra.base import LOG_ORDER, OVERFLOW
 from twofold.algebra.kinds import ZERO_IF_EMPTY
 from twofold.algebra.windows import RAW_EVENTS, RAW_SPAN_US, SLACK_US
+from twofold.definitions.table import DELETED
 from twofold.instants import DAY_US, to_us
 from twofold.keys import Key
 from twofold.log.records import decoded
@@ -95,9 +96,14 @@ def _events(view: CompiledView, frame: pl.DataFrame) -> Iterable[Event]:
     frame = frame.with_columns(pl.col(MAJOR).alias(_POSITION[0]), pl.col(MINOR).alias(_POSITION[1]))
     for row in prepared(view, frame, _POSITION).iter_rows(named=True):
         values = (row[f"in{i}"] for i in range(len(plan.inputs)))
-        inputs = tuple(tuple(value.values()) if isinstance(value, dict) else value for value in values)
+        inputs = tuple(_row_values(value) if isinstance(value, dict) else value for value in values)
         key, position = tuple(row[f"k{i}"] for i in range(len(plan.by))), (row[_POSITION[0]], row[_POSITION[1]])
         yield Event(key, row[TIME], (row[MAJOR], row[MINOR]), row[STAMP], inputs, position)
+
+
+def _row_values(row: dict[str, Any]) -> tuple[Any, ...]:
+    """A row's values; none of a deleted row of a table."""
+    return () if row.pop(DELETED, False) else tuple(row.values())
 
 
 # Online
@@ -168,8 +174,9 @@ def _compare_online(parity: Parity, truth: Truth, held: _Held, read: KeyRead, cl
         assert set(read.values) == {None}, read.values
         return
     expected = reference.features_at(plan, mine, key, t_us)
+    is_row = None if plan.row is None else reference.has_row(plan, mine, key, t_us)
     for feature, value, status in zip(plan.features, read.values, read.statuses, strict=True):
-        _compare(parity, f"{where}.{feature.name}", plan, feature, value, status, expected[feature.name])
+        _compare(parity, f"{where}.{feature.name}", plan, feature, value, status, expected[feature.name], is_row)
 
 
 def _must_be_exact(held: _Held, events: Sequence[Event], t_us: int, clock: int) -> bool:
@@ -205,10 +212,11 @@ def history_parity(
         seen = _Seen(plan, at, visibility, began)
         events = [event for event in truth.of_key(key) if seen(event)]
         expected = reference.features_at(plan, events, key, seen.window_end)
+        is_row = None if plan.row is None else reference.has_row(plan, events, key, seen.window_end)
         for feature in plan.features:
             where = f"{plan.name}{key}.{feature.name} from history ({visibility}) at {at}"
             value, status = row[feature.name], row[f"{feature.name}__status"]
-            _compare(parity, where, plan, feature, value, status, expected[feature.name])
+            _compare(parity, where, plan, feature, value, status, expected[feature.name], is_row)
     return parity
 
 
@@ -235,20 +243,24 @@ def _as_key(key: Any, plan: ViewPlan) -> tuple[Any, ...]:
     return tuple(key) if isinstance(key, tuple | list) else (key,) if plan.by else ()
 
 
-def _compare(parity: Parity, where: str, plan: ViewPlan, feature: FeaturePlan, value: Any, status: str, expected: Any) -> None:
+def _compare(
+    parity: Parity, where: str, plan: ViewPlan, feature: FeaturePlan, value: Any, status: str, expected: Any, is_row: bool | None
+) -> None:
     parity.compared += 1
     if not same_value(value, None if expected is OVERFLOW else expected):
         parity.differs(f"{where}: {value!r}, not {expected!r}")
-    elif status not in _statuses(plan, feature, expected):
+    elif status not in _statuses(plan, feature, expected, is_row):
         parity.differs(f"{where}: {value!r} is {status}")
 
 
-def _statuses(plan: ViewPlan, feature: FeaturePlan, expected: Any) -> tuple[str, ...]:
-    """The statuses that a value may have; a null of a row and a sum of 0 may be both."""
+def _statuses(plan: ViewPlan, feature: FeaturePlan, expected: Any, is_row: bool | None) -> tuple[str, ...]:
+    """The statuses that a value may have; a sum of 0 may be both. `is_row` (of a table): its nulls are present."""
     present = ("present",) if plan.max_age_us is None else ("present", "stale")
     if expected is OVERFLOW:
         return ("overflow",)
     if expected is None:
+        if is_row is not None:
+            return present if is_row else ("empty",)
         return ("empty", *present) if "column" in feature.parameters else ("empty",)
     if expected == 0 and feature.aggregate in ZERO_IF_EMPTY:
         return ("empty", *present) if feature.aggregate == "sum" else ("empty",)
