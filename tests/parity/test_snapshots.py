@@ -117,6 +117,16 @@ def test_a_key_comes_goes_and_comes_back(open_home: Open) -> None:
     assert seats == [1, None, 1]
 
 
+@pytest.mark.parametrize("on_disk", [False, True], ids=["memory", "disk"])
+def test_the_last_load_of_an_instant_holds_and_again_changes_nothing(open_home: Open, on_disk: bool) -> None:
+    home = opened(open_home, planes, on_disk)
+    loads = [rows("a"), rows("b"), rows("a"), rows("a"), [], rows("a", "b"), rows("a")]
+    versions = [home.load("planes", given if given else pl.DataFrame(schema=dict(planes.schema)), at=T - DAY_US) for given in loads]
+    assert versions == [1, 2, 3, 3, 4, 5, 6]
+    home.build()
+    assert home.features("planes", [("a", 1), ("b", 1)], status=True)["status"].to_list() == ["present", "empty"]
+
+
 def test_compute_gives_the_same_from_one_table_of_several_snapshots() -> None:
     given = [{**row, "taken_at": T - days * DAY_US} for days, tails in ((2, "ab"), (1, "b")) for row in rows(*tails)]
     spine = [{"tail": tail, "leg": 1, "at": to_datetime(t)} for tail in "ab" for t in (T - DAY_US, T - DAY_US + 1)]

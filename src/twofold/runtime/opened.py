@@ -64,7 +64,7 @@ class Opened:
         `at` is when the snapshot was taken, for a table with `snapshots=True` whose rows do not say it.
         """
         from twofold.plan.inputs import stamped
-        from twofold.tables.snapshots import conform_loaded, with_deletes
+        from twofold.tables.snapshots import conform_loaded, load_snapshots
 
         plan = self.compiled.source(source)
         frame, taken = conform_loaded(plan, table, None if at is None else to_us(at))
@@ -74,8 +74,9 @@ class Opened:
         content = hashlib.sha256(buffer.getbuffer()).hexdigest()
         with self.home.lock("load", _BUILD_WAIT_S):
             self._remember_ids(plan, frame)
-            rows = with_deletes(plan, frame, taken, self.home.tables)
-            return self.home.tables.load(source, stamped(plan, rows), content, plan.time)
+            if taken:
+                return load_snapshots(self.home.tables, plan, frame, taken, content)
+            return self.home.tables.load(source, stamped(plan, frame), content, plan.time)
 
     def _remember_ids(self, plan: SourcePlan, frame: pl.DataFrame) -> None:
         """Let the speed layer know the ids of rows to be loaded.

@@ -13,7 +13,7 @@ import polars as pl
 
 from twofold.definitions.table import DELETED
 from twofold.errors import DataError
-from twofold.plan.inputs import MAJOR, MINOR, POLARS_TYPES, all_rows
+from twofold.plan.inputs import MAJOR, MINOR, POLARS_TYPES, all_rows, stamped
 from twofold.plan.serving import SourcePlan
 from twofold.tables.base import Reading, Tables
 from twofold.tables.frames import conform
@@ -62,12 +62,23 @@ def instants_of(source: SourcePlan, frame: pl.DataFrame) -> set[int]:
     return set(frame[str(source.time)].to_physical().unique().to_list())
 
 
+def load_snapshots(tables: Tables, source: SourcePlan, frame: pl.DataFrame, instants: Collection[int], content: str) -> int:
+    """Load the snapshots taken at `instants`; returns their history version.
+
+    The last load of an instant holds, also where an earlier one had the same content. The same load again changes nothing.
+    """
+    *_, before, last = 0, 0, *_Loaded(source, tables).versions_at(sorted(instants))
+    if last and tables.loaded(source.name, f"{content} after {before}") == last:
+        return last
+    return tables.load(source.name, stamped(source, with_deletes(source, frame, instants, tables)), f"{content} after {last}", source.time)
+
+
 def with_deletes(source: SourcePlan, frame: pl.DataFrame, instants: Collection[int], tables: Tables) -> pl.DataFrame:
     """Rows of the snapshots taken at `instants`, and after them the deletes that they bring.
 
     A key of one snapshot that the next in time lacks is deleted at the next, whichever of the two is new. Where a snapshot of the same
-    instant was loaded before, the new one takes its place. A snapshot without rows leaves one of no key, which says that it was taken.
-    A frame without snapshots stays as it is.
+    instant was loaded before, the new one takes its place. One delete of no key marks each snapshot, be it without rows. A frame
+    without snapshots stays as it is.
     """
     if not instants:
         return frame
@@ -83,8 +94,7 @@ def with_deletes(source: SourcePlan, frame: pl.DataFrame, instants: Collection[i
     following = members.with_columns(pl.col(_PLACE) + 1).filter(pl.col(_PLACE) < len(taken))
     touched = pl.col(_PLACE).is_in(list(new)) | (pl.col(_PLACE) - 1).is_in(list(new))
     vanished = pl.concat([following.filter(touched), replaced]).join(members, on=members.columns, how="anti").unique(maintain_order=True)
-    empty = sorted(set(instants) - instants_of(source, frame))
-    marks = pl.DataFrame({_PLACE: [places[instant] for instant in empty]}, schema={_PLACE: pl.Int64})
+    marks = pl.DataFrame({_PLACE: sorted(new)}, schema={_PLACE: pl.Int64})
     return pl.concat([frame, _deletes(source, pl.concat([vanished, marks], how="diagonal"), taken)])
 
 
@@ -122,6 +132,13 @@ class _Loaded:
         reading = Reading(self._version, columns=(self._time,))
         batches = self._tables.batches(self._source.name, reading, _ROWS_PER_BATCH)
         return set().union(*(instants_of(self._source, batch) for batch in batches))
+
+    def versions_at(self, instants: list[int]) -> list[int]:
+        """The history versions that brought one of these snapshots, ascending."""
+        rows = self.rows_at(instants)
+        is_mark = pl.all_horizontal(pl.col(str(self._source.deleted)), *(pl.col(name).is_null() for name in self._source.partition_by))
+        found: list[int] = rows.filter(is_mark)[MAJOR].unique().sort().to_list()
+        return found
 
     def rows_at(self, instants: list[int]) -> pl.DataFrame:
         """Rows of these snapshots as they were loaded: key, time and deletes."""
