@@ -60,10 +60,13 @@ def check(file: File = None) -> None:
 
 
 @app.command()
-def load(source: str, table: Path, file: File = None, home: HomeOption = None, clock: ClockOption = None) -> None:
+def load(
+    source: str, table: Path, file: File = None, home: HomeOption = None, clock: ClockOption = None,
+    at: Annotated[str | None, typer.Option(help="when the snapshot was taken, for a table of snapshots")] = None,
+) -> None:  # fmt: skip
     """Load a Parquet or CSV file into a source or table as history."""
     with opened(file, settings_of(home=home, clock=clock)) as project:
-        typer.echo(f"{source}: history version {project.load(source, table)}")
+        typer.echo(f"{source}: history version {project.load(source, table, at)}")
 
 
 @app.command()

@@ -60,8 +60,14 @@ def built(views: Sequence[Built]) -> None:
 
 def trained(result: Trained) -> None:
     """A registered version and its figures."""
-    figures = ", ".join(f"{name} {value:.4f}" if isinstance(value, float) else f"{name} {value}" for name, value in result.metrics.items())
-    out.print(f"{result.model}@{result.version}: {result.rows:,} rows; on {result.test_rows:,} later rows {figures}")
+    out.print(f"{result.model}@{result.version}: {result.rows:,} rows; on {result.test_rows:,} later rows {_figures(result.metrics)}")
+
+
+def _figures(metrics: Mapping[str, Any]) -> str:
+    """Figures in a line; those of several labels each behind its name."""
+    if any(isinstance(value, Mapping) for value in metrics.values()):
+        return "; ".join(f"{name}: {_figures(value)}" for name, value in metrics.items())
+    return ", ".join(f"{name} {value:.4f}" if isinstance(value, float) else f"{name} {value}" for name, value in metrics.items())
 
 
 def table(frame: pl.DataFrame, as_json: bool) -> None:

@@ -1,4 +1,4 @@
-"""The Open Inference Protocol v2, as JSON: a model's request fields are its inputs, its one output is the prediction."""
+"""The Open Inference Protocol v2, as JSON: a model's request fields are its inputs, its output is the prediction, or one for each label."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def model_metadata(plan: ServingPlan, call: Call) -> Reply:
     """`GET /v2/models/{m}`."""
     model = _model(plan, call)
     inputs = [{"name": name, "datatype": DATATYPES[kind], "shape": [-1]} for name, kind in model.request.items()]
-    outputs = [{"name": OUTPUT, "datatype": "FP64", "shape": [-1]}]
+    outputs = [{"name": name, "datatype": "FP64", "shape": [-1]} for name in model.labels or (OUTPUT,)]
     versions = [model.version or _UNVERSIONED]
     return reply({"name": model.name, "versions": versions, "platform": "twofold", "inputs": inputs, "outputs": outputs})
 
@@ -79,17 +79,23 @@ async def infer(reading: Reading, server: ModelServer, call: Call) -> tuple[Repl
     answers = await reading.run(
         server, after, deadline, len(requests), lambda failure: server.answer(model.name, requests, None, deadline, failure)
     )
-    data = [answer["prediction"] for answer in answers]
-    output = {"name": OUTPUT, "datatype": "FP64", "shape": [len(data)], "data": data}
+    predictions = [answer["prediction"] for answer in answers]
+    data = {name: [_of_label(found, name) for found in predictions] for name in model.labels} or {OUTPUT: predictions}
+    outputs = [{"name": name, "datatype": "FP64", "shape": [len(values)], "data": values} for name, values in data.items()]
     parameters = {name: [answer[name] for answer in answers] for name in ("id", "served_by", "at", "degraded")}
     answer = {
         "model_name": model.name,
         "model_version": model.version or _UNVERSIONED,
         "id": body.id or (answers[0]["id"] if answers else ""),
-        "outputs": [output],
+        "outputs": outputs,
         "parameters": {name: msgspec.json.encode(values).decode() for name, values in parameters.items()},
     }
     return reply(answer), answers
+
+
+def _of_label(prediction: Any, label: str) -> Any:
+    """A label's part of a prediction; a declared default may be none at all."""
+    return prediction[label] if isinstance(prediction, dict) else prediction
 
 
 def _model(plan: ServingPlan, call: Call) -> ModelPlan:

@@ -85,6 +85,11 @@ class Reading:
         """An answer for an object, a list of them for an array or for columns; `top` sorts by prediction and keeps that many."""
         model, asked = call.names[0], Asked.of(call, PREDICTING)
         check, deadline = server.check(model), server.deadline(model, asked.deadline_us)
+        labels = server.plan.models[model].labels
+        if asked.top is not None and labels:
+            raise DataError(
+                f"top= sorts by one prediction, and model {model!r} answers {', '.join(labels)}; leave it out and sort yourself"
+            )
         requests, is_one = await self.parsed(call, lambda body: requests_of(check, body))
 
         def work(failure: Exception | None) -> list[Answer]:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from twofold.definitions.model import Model
 from twofold.errors import DataError, NotYet, TwofoldError
-from twofold.predictors.base import Matrix, checked_matrix, format_of, library
+from twofold.predictors.base import SEVERAL, Matrix, checked_matrix, format_of, library, packed
 
 
 def fit(
@@ -24,7 +27,8 @@ def fit(
 
     `matrix` is float64[n, k] in the order of `columns`, NaN for null; `categorical` are the positions of columns that hold codes,
     which LightGBM takes as categories and scikit-learn's estimators as numbers. `labels` are n of true and false (or 1 and 0) for
-    a classifier, n numbers otherwise; `weight` are n numbers. What can be fitted can be exported (`predictors.base.library`).
+    a classifier, n numbers otherwise, or [n, labels] where the estimator learns several at once; `weight` are n numbers. What can be
+    fitted can be exported (`predictors.base.library`).
 
     Raises DataError for no rows, no columns, null or constant labels, labels that the estimator cannot have, and whatever it
     refuses; where it refuses nulls the text names the columns that have some. Raises NotYet for more than two classes.
@@ -33,7 +37,11 @@ def fit(
         raise DataError("the model has no columns to learn from; give it request fields that are no `str`, or views")
     rows = checked_matrix(matrix, columns)
     trainer = library(format_of(estimator))
-    known = _checked_labels(labels, len(rows), is_class=trainer.output_of(estimator) == "probability")
+    is_class = trainer.output_of(estimator) == "probability"
+    if np.ndim(labels) == 2 and trainer.takes_several(estimator):
+        known = np.column_stack([_checked_labels(column, len(rows), is_class) for column in np.transpose(labels)])
+    else:
+        known = _checked_labels(labels, len(rows), is_class)
     weights = None if weight is None else _checked_weight(weight, len(rows))
     try:
         return trainer.fit(estimator, rows, known, columns, categorical, weights)
@@ -41,6 +49,62 @@ def fit(
         raise
     except Exception as error:
         raise _refusal(error, type(estimator).__name__, rows, columns) from error
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A trained model as it is stored: a file's format and content, what its predictions are, and what each label's are of several."""
+
+    format: str
+    content: bytes
+    output: str
+    outputs: dict[str, str]
+
+
+def fit_model(
+    model: Model,
+    matrix: ArrayLike,
+    labels: Sequence[ArrayLike],
+    columns: Sequence[str],
+    categorical: Sequence[int],
+    weight: ArrayLike | None,
+) -> Fitted:
+    """A model's estimators fitted to its labels, in their order, as one file.
+
+    An estimator that learns several labels at once does so; others are fitted once for each label. Errors as of `fit`.
+    """
+    if not model.label_names:
+        ((format, content), output) = _fitted(model.estimator, matrix, labels[0], columns, categorical, weight)
+        return Fitted(format, content, output, {})
+    names, given = model.label_names, model.estimator
+    if not isinstance(given, Mapping) and len(names) > 1 and library(format_of(given)).takes_several(given):
+        for name, values in zip(names, labels, strict=True):
+            with _told_of(name):
+                _checked_labels(values, len(np.asarray(matrix)), library(format_of(given)).output_of(given) == "probability")
+        ((format, content), output) = _fitted(given, matrix, np.column_stack(labels), columns, categorical, weight)
+        return Fitted(format, content, SEVERAL, dict.fromkeys(names, output))
+    members, outputs = [], {}
+    for name, values in zip(names, labels, strict=True):
+        with _told_of(name):
+            estimator = given[name] if isinstance(given, Mapping) else given
+            ((format, content), outputs[name]) = _fitted(estimator, matrix, values, columns, categorical, weight)
+        members.append((format, content))
+    return Fitted(SEVERAL, packed(members), SEVERAL, outputs)
+
+
+@contextmanager
+def _told_of(label: str) -> Iterator[None]:
+    """Errors name the label that they are about."""
+    try:
+        yield
+    except TwofoldError as error:
+        raise type(error)(f"label {label!r}: {error}") from error
+
+
+def _fitted(estimator: Any, matrix: ArrayLike, labels: ArrayLike, *given: Any) -> tuple[tuple[str, bytes], str]:
+    """((format, content) of a fitted copy, what its predictions are)."""
+    trainer = library(format_of(estimator))
+    return (format_of(estimator), trainer.export(fit(estimator, matrix, labels, *given))), trainer.output_of(estimator)
 
 
 def _checked_labels(labels: ArrayLike, rows: int, is_class: bool) -> NDArray[np.float64]:

@@ -29,6 +29,8 @@ def _with_version(project: CompiledProject, plan: ModelPlan, version: str | None
     trained, now = record["features"], pinned_features(plan, project)
     changed = sorted(column for column, feature in trained.items() if now.get(column) != feature)
     definition = msgspec.convert(record["definition"], ModelPlan)
+    if definition.labels != plan.labels:
+        changed.append(f"the labels {', '.join(definition.labels)}" if definition.labels else "one label")
     if changed or definition.request != plan.request:
         raise VersionError(
             f"model {plan.name!r} version {version} was trained on {', '.join(changed) or 'another request'}, which the project defines "

@@ -38,6 +38,7 @@ def compile_model(model: Model, views: Mapping[str, ViewPlan]) -> ModelPlan:
         columns=tuple(column for column in columns if column not in model.drop),
         fallback=tuple(_fallback(item) for item in model.fallback),
         deadline_us=duration_us(model.deadline),
+        labels=model.label_names,
     )
 
 
@@ -53,4 +54,5 @@ def _derived(name: str, function: object) -> DerivedPlan:
 def _fallback(item: Cached | Default) -> FallbackPlan:
     if isinstance(item, Cached):
         return FallbackPlan("cached", max_age_us=duration_us(item.max_age))
-    return FallbackPlan("default", value=item.value)
+    value = dict(item.value) if isinstance(item.value, Mapping) else item.value
+    return FallbackPlan("default", value=value)

@@ -1,7 +1,8 @@
 """What a trained model is to the rest: a predictor; and the table of file formats. Each library has a file of its own.
 
-A new library is one file with the functions of `Library` and one name in FORMATS. Importing this file, or loading a predictor,
-imports no more of a library than its predictions need; `fit` and `export` import all of it.
+A new library is one file with the functions of `Library` and one name in FORMATS; `several` packs what they export, one a label.
+Importing this file, or loading a predictor, imports no more of a library than its predictions need; `fit` and `export` import all
+of it.
 """
 
 from __future__ import annotations
@@ -28,6 +29,12 @@ FORMATS = {
 }
 """File format -> module. The first library that owns an estimator keeps it, so the general one stands last."""
 
+SEVERAL = "several"
+"""The format of a file that holds a predictor for each label."""
+
+Prediction = float | list[float]
+"""Of a model with several labels: one for each, in their order."""
+
 
 class Predictor(Protocol):
     """A trained model, ready to answer; any number of threads may call it."""
@@ -38,10 +45,13 @@ class Predictor(Protocol):
         ...
 
     def predict(self, matrix: Matrix) -> NDArray[np.float64]:
-        """One prediction a row of float64[n, k]: shape [n], in order. Raises DataError for another number of columns."""
+        """One prediction a row of float64[n, k]: shape [n], of several labels [n, labels], in order.
+
+        Raises DataError for another number of columns.
+        """
         ...
 
-    def predict_one(self, row: Matrix) -> float:
+    def predict_one(self, row: Matrix) -> Prediction:
         """The prediction for float64[k], bit for bit what `predict` gives for it. Raises DataError for another length."""
         ...
 
@@ -55,6 +65,10 @@ class Library(Protocol):
 
     def output_of(self, estimator: Any) -> Output:
         """What the estimator's predictions are."""
+        ...
+
+    def takes_several(self, estimator: Any) -> bool:
+        """Whether one estimator learns several labels at once, given as float64[n, labels]."""
         ...
 
     def fit(
@@ -73,11 +87,11 @@ class Library(Protocol):
         """The fitted estimator in a format that holds data, no code. Raises DefinitionError where it has none."""
         ...
 
-    def load(self, path: Path, columns: Sequence[str]) -> Predictor:
-        """The predictor in a file that `export` wrote; the file may be gone afterwards.
+    def load(self, content: bytes, what: str, columns: Sequence[str]) -> Predictor:
+        """The predictor that `export` wrote as `content`, the content of `what` (for errors).
 
-        Raises DataError where its columns are not `columns`, Corrupt where it is no such file, Unavailable where the library
-        is not installed. Only give it files whose checksum was verified: no format withstands every changed byte.
+        Raises DataError where its columns are not `columns`, Corrupt where it is no such content, Unavailable where the library
+        is not installed. Only give it content whose checksum was verified: no format withstands every changed byte.
         """
         ...
 
@@ -102,8 +116,19 @@ def format_of(estimator: Any) -> str:
 
 
 def load_predictor(format: str, path: Path, columns: Sequence[str]) -> Predictor:
-    """The predictor in a file of that format, with the given inputs; errors as of `Library.load`."""
-    return library(format).load(path, columns)
+    """The predictor in a file of that format, with the given inputs; the file may be gone afterwards. Errors as of `Library.load`."""
+    if format == SEVERAL:
+        from twofold.predictors import several
+
+        return several.load(path.read_bytes(), str(path), columns)
+    return library(format).load(path.read_bytes(), str(path), columns)
+
+
+def packed(members: Sequence[tuple[str, bytes]]) -> bytes:
+    """One file of the format SEVERAL: (format, what its library exported) of each label's predictor, in the order of the labels."""
+    from twofold.predictors import several
+
+    return several.pack(members)
 
 
 def checked_matrix(matrix: ArrayLike, columns: Sequence[str]) -> Matrix:

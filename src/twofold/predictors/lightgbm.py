@@ -48,6 +48,11 @@ def output_of(estimator: Any) -> Output:
     return "probability" if is_classifier else "value"
 
 
+def takes_several(estimator: Any) -> bool:
+    """Never."""
+    return False
+
+
 def fit(
     estimator: Any,
     matrix: Matrix,
@@ -90,15 +95,14 @@ def feature_names(columns: Sequence[str]) -> list[str]:
     return names
 
 
-def load(path: Path, columns: Sequence[str]) -> Predictor:
+def load(content: bytes, what: str, columns: Sequence[str]) -> Predictor:
     """The predictor in a model text, through the C library; through the package only where that lacks the calls."""
-    text = path.read_bytes()
-    _check_columns(_checked_header(text, path), columns, path)
+    _check_columns(_checked_header(content, what), columns, what)
     calls = _calls()
-    return LightgbmPredictor(calls, text, columns) if calls else PackagePredictor(text, columns)
+    return LightgbmPredictor(calls, content, columns) if calls else PackagePredictor(content, columns)
 
 
-def _checked_header(text: bytes, path: Path) -> dict[str, str]:
+def _checked_header(text: bytes, what: str) -> dict[str, str]:
     """The fields before the first tree, once every tree begins where they say.
 
     LightGBM trusts its files. This finds cut and shifted ones; of files with three changed digits it aborts the process for one
@@ -113,21 +117,21 @@ def _checked_header(text: bytes, path: Path) -> dict[str, str]:
         is_whole = is_whole and text.startswith(b"Tree=%d\n" % number, at)
         at += int(size)
     if not is_whole or not text.startswith(b"end of trees", at):
-        raise Corrupt(f"{path} is no whole LightGBM model text; restore the file from a copy, or train again")
+        raise Corrupt(f"{what} is no whole LightGBM model text; restore the file from a copy, or train again")
     return fields
 
 
-def _check_columns(fields: dict[str, str], columns: Sequence[str], path: Path) -> None:
+def _check_columns(fields: dict[str, str], columns: Sequence[str], what: str) -> None:
     """The file's inputs are the columns, in their order; a file without names of its own is taken by position."""
     if fields["num_tree_per_iteration"] != "1":
-        raise NotYet(f"{path} holds a LightGBM model with {fields['num_class']} classes; this version serves two")
+        raise NotYet(f"{what} holds a LightGBM model with {fields['num_class']} classes; this version serves two")
     got, expected = fields["feature_names"].split(" "), feature_names(columns)
     if len(got) != len(expected):
-        raise wrong_columns(f"(the file {path}) {len(got)}", columns)
+        raise wrong_columns(f"(the file {what}) {len(got)}", columns)
     differing = [pair for pair in zip(got, expected, strict=True) if pair[0] != pair[1]]
     if differing and got != [f"Column_{number}" for number in range(len(got))]:
         raise DataError(
-            f"{path} was trained on other columns: it has {differing[0][0]!r} where the model has {differing[0][1]!r}; "
+            f"{what} was trained on other columns: it has {differing[0][0]!r} where the model has {differing[0][1]!r}; "
             f"its columns are, in order: {', '.join(got)}"
         )
 

@@ -28,8 +28,8 @@ def compute(view: View | Table, tables: Mapping[Events | Table | str, Any], spin
     from twofold.definitions.project import Project
     from twofold.plan.compile import compile_project
     from twofold.plan.inputs import stamped
-    from twofold.tables.frames import conform
     from twofold.tables.memory import MemoryTables
+    from twofold.tables.snapshots import conform_loaded, with_deletes
 
     project = Project("compute", views=[view])
     check_or_raise(project)
@@ -41,6 +41,7 @@ def compute(view: View | Table, tables: Mapping[Events | Table | str, Any], spin
             f"view {view.name!r} needs the table {source.name!r}; got {', '.join(named) or 'none'}.{did_you_mean(source.name, named)}"
         )
     held = MemoryTables()
-    version = held.load(source.name, stamped(source, conform(source, named[source.name], strict=False).frame), "")
+    rows = with_deletes(source, *conform_loaded(source, named[source.name], None), held)
+    version = held.load(source.name, stamped(source, rows), "")
     scratch = Scratch(Path(tempfile.gettempdir()) / f"twofold-{os.getuid()}", Settings().memory_mb << 20)
     return history(compiled.view(view.name), SourceEvents(source, held, scratch, version), spine, "ideal", False, ())

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import polars as pl
 
+from twofold.definitions.content import content_of
+from twofold.definitions.model import Model
 from twofold.errors import Fenced, UnknownName
 from twofold.instants import Duration, Instant, to_us
 from twofold.learn import train as training
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
 def train(project: Opened, model: str, until: Instant | None, test: Duration | None, frame: pl.DataFrame | None) -> training.Trained:
     """What `Opened.train` says."""
     definition, plan = model_named(project.compiled, model)
-    dataset = _dataset(project, model, until)
+    dataset = _dataset(project, definition, until)
     frame = project.training_set(model, until=until) if frame is None else frame
     trained = training.train(definition, plan, project.compiled, frame, dataset, project.home.registry, test)
     if project.home.registry.alias(live_alias(model)) is None:
@@ -33,12 +35,14 @@ def train(project: Opened, model: str, until: Instant | None, test: Duration | N
     return trained
 
 
-def _dataset(project: Opened, model: str, until: Instant | None) -> dict[str, Any]:
-    """What names a training set: history versions and the log's ends of every source that it may read, and `until`."""
+def _dataset(project: Opened, model: Model, until: Instant | None) -> dict[str, Any]:
+    """What names a training set: rows and labels, history versions and the log's ends of every source that it may read, `until`."""
     sources = sorted(project.compiled.sources)
     ends = project.home.log.end_offsets(sources)
     return {
-        "model": model,
+        "model": model.name,
+        "rows": content_of(model.rows),
+        "label": content_of(model.label),
         "log": project.home.log.uuid,
         "history": {source: project.home.tables.history_version(source) for source in sources},
         "cut": {f"{source}/{partition}": end for (source, partition), end in sorted(ends.items())},
@@ -55,7 +59,10 @@ def score(project: Opened, model: str, frame: pl.DataFrame) -> pl.Series:
         raise UnknownName(f"model {model!r} has no live version; train it first")
     plan = msgspec.convert(registry.get(model, version).record["predictor"], PredictorPlan)
     predictor = load_predictor(plan.format, registry.artifact_path(plan.artifact), plan.columns)
-    return pl.Series(model, predictor.predict(matrix_of(frame, plan.columns, plan.categories)))
+    found = predictor.predict(matrix_of(frame, plan.columns, plan.categories))
+    if not plan.outputs:
+        return pl.Series(model, found)
+    return pl.DataFrame(found.reshape(frame.height, len(plan.outputs)), schema=list(plan.outputs)).to_struct(model)
 
 
 def promote(project: Opened, model: str, version: str | None) -> str:

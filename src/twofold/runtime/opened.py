@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 
-from twofold.errors import Busy, DataError
+from twofold.errors import Busy
 from twofold.home_lock import holder_of
 from twofold.instants import Duration, Instant, to_us
 from twofold.log.base import Append, Position
@@ -56,22 +56,26 @@ class Opened:
 
     # --- events in ---
 
-    def load(self, source: str, table: Any) -> int:
+    def load(self, source: str, table: Any, at: Instant | None = None) -> int:
         """Load history into a source or table; returns its history version.
 
         Takes Polars, Arrow or pandas tables, LazyFrames, lists of dicts, paths of Parquet or CSV. Integers fit float columns, NaN is
         null, extra columns are left out. The same content again changes nothing. Reads see it once a generation is built on it.
+        `at` is when the snapshot was taken, for a table with `snapshots=True` whose rows do not say it.
         """
         from twofold.plan.inputs import stamped
-        from twofold.tables.frames import conform
+        from twofold.tables.snapshots import conform_loaded, load_snapshots
 
         plan = self.compiled.source(source)
-        frame = conform(plan, table, strict=False).frame.rechunk()
+        frame, taken = conform_loaded(plan, table, None if at is None else to_us(at))
         buffer = io.BytesIO()
-        frame.write_ipc(buffer)
+        frame.rechunk().write_ipc(buffer)
+        buffer.write(str(sorted(taken)).encode() if taken else b"")
         content = hashlib.sha256(buffer.getbuffer()).hexdigest()
         with self.home.lock("load", _BUILD_WAIT_S):
             self._remember_ids(plan, frame)
+            if taken:
+                return load_snapshots(self.home.tables, plan, frame, taken, content)
             return self.home.tables.load(source, stamped(plan, frame), content, plan.time)
 
     def _remember_ids(self, plan: SourcePlan, frame: pl.DataFrame) -> None:

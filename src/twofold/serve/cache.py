@@ -5,13 +5,13 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Hashable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 
 class Cached(NamedTuple):
-    """A live prediction: its model version, and the instant that it was made for."""
+    """A live prediction (any JSON value): its model version, and the instant that it was made for."""
 
-    prediction: float
+    prediction: Any
     version: str
     at_us: int
 

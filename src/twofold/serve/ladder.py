@@ -53,7 +53,7 @@ class Ladder:
         """What makes two requests the same."""
         return (self._plan.name, *request.values())
 
-    def remember(self, request: Request, prediction: float, at_us: int) -> None:
+    def remember(self, request: Request, prediction: Any, at_us: int) -> None:
         """Keep a live prediction, if this model may answer with it later."""
         if self.remembers:
             self._cache.put(self.content(request), Cached(prediction, self._plan.version or "", at_us))

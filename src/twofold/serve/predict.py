@@ -29,7 +29,8 @@ from twofold.serve.matrix import ModelInputs
 from twofold.serve.requests import Request, RequestCheck
 
 Answer = dict[str, Any]
-"""`id`, `prediction`, `served_by` (live, cached, default), `model` (name@version), `at`, `position`, `degraded`, `views`."""
+"""`id`, `prediction` (of several labels an object), `served_by` (live, cached, default), `model` (name@version), `at`, `position`,
+`degraded`, `views`."""
 
 Load = Callable[[PredictorPlan], Predictor]
 Record = Callable[[Sequence[Served]], None]
@@ -47,6 +48,7 @@ class _Served:
     def __init__(self, plan: ModelPlan, serving: ServingPlan, load: Load, cache: PredictionCache) -> None:
         self.plan, self.inputs, self.ladder = plan, ModelInputs(plan, serving), Ladder(plan, cache)
         self.title = plan.name if plan.version is None else f"{plan.name}@{plan.version[:8]}"
+        self._labels = () if plan.predictor is None else tuple(plan.predictor.outputs)
         self._untold, self._quiet_until_s = 0, 0.0
         self.predictor: Predictor | None = None
         self.failure: Exception | None = None
@@ -65,18 +67,18 @@ class _Served:
             _log.warning("%s has answered %d requests below the live model, lately for: %s", self.title, self._untold, failure)
             self._untold, self._quiet_until_s = 0, now_s + 1
 
-    def predict(self, requests: Sequence[Request], vectors: Sequence[Vector]) -> list[float]:
-        """One finite prediction a request. Raises what the predictor raises."""
+    def predict(self, requests: Sequence[Request], vectors: Sequence[Vector]) -> list[Any]:
+        """One finite prediction a request, of several labels an object of one each. Raises what the predictor raises."""
         if self.predictor is None:
             raise self.failure or NotBuilt(f"model {self.plan.name!r} is not trained")
         if len(requests) == 1:
-            predictions = [self.predictor.predict_one(self.inputs.row(requests[0], vectors[0]))]
+            predictions: list[Any] = [self.predictor.predict_one(self.inputs.row(requests[0], vectors[0]))]
         else:
             predictions = self.predictor.predict(self.inputs.matrix(requests, vectors)).tolist()
         for prediction in predictions:
-            if not math.isfinite(prediction):
+            if not all(map(math.isfinite, prediction)) if self._labels else not math.isfinite(prediction):
                 raise ArithmeticError(f"the predictor of {self.title} answered {prediction}")
-        return predictions
+        return [dict(zip(self._labels, found, strict=True)) for found in predictions] if self._labels else predictions
 
 
 class ModelServer:
@@ -307,12 +309,14 @@ def _shape_of(served: _Served, output: str | None) -> Callable[[Any], Any]:
             f"model {served.plan.name!r} has no version that answers: run `twofold train {served.plan.name}`; "
             "of a feature set ask for its vectors"
         )
-    if output is None or output == predictor.output:
+    kinds = set(predictor.outputs.values()) or {predictor.output}
+    if output is None or kinds == {output}:
         return _same
-    allowed = _OUTPUTS.get(predictor.output, (predictor.output,))
+    allowed = [name for kind in sorted(kinds) for name in _OUTPUTS.get(kind, (kind,)) if name == "class" or len(kinds) == 1]
     if output not in allowed:
-        raise DataError(f"model {served.plan.name!r} has no output {output!r}; it has {', '.join(allowed)}.{did_you_mean(output, allowed)}")
-    return _is_positive
+        known_to_it = ", ".join(allowed) or "none that can be chosen"
+        raise DataError(f"model {served.plan.name!r} has no output {output!r}; it has {known_to_it}.{did_you_mean(output, allowed)}")
+    return (lambda prediction: _classes(prediction, predictor.outputs)) if predictor.outputs else _is_positive
 
 
 def _same(prediction: Any) -> Any:
@@ -322,3 +326,10 @@ def _same(prediction: Any) -> Any:
 def _is_positive(probability: Any) -> Any:
     """The class of a probability; a declared default that is no number stays what it is."""
     return probability >= 0.5 if isinstance(probability, int | float) and not isinstance(probability, bool) else probability
+
+
+def _classes(prediction: Any, outputs: Mapping[str, str]) -> Any:
+    """An object of several labels with the class of each probability in it; a declared default that is no object stays what it is."""
+    if not isinstance(prediction, Mapping):
+        return prediction
+    return {name: _is_positive(value) if outputs.get(name) == "probability" else value for name, value in prediction.items()}

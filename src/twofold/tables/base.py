@@ -38,6 +38,10 @@ class Tables(Protocol):
         """
         ...
 
+    def loaded(self, source: str, content: str) -> int | None:
+        """The history version that a load of this content made; None where there was none."""
+        ...
+
     def history_version(self, source: str) -> int:
         """The latest history version; 0 where nothing was loaded."""
         ...

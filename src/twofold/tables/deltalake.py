@@ -30,15 +30,18 @@ class DeltaTables:
         self._folder = Path(folder)
 
     def load(self, source: str, frames: pl.DataFrame | Iterable[pl.DataFrame], content: str, time: str | None = None) -> int:
-        table = self._open("history", source)
-        known = None if table is None else table.transaction_version(_CONTENT + content)
-        if known is not None:
-            return int(known)
-        self._remove_left_over(table, self._path("history", source))
+        if (known := self.loaded(source, content)) is not None:
+            return known
+        self._remove_left_over(self._open("history", source), self._path("history", source))
         version = self.history_version(source) + 1
         done = [Transaction(_CONTENT + content, version), Transaction(_VERSION, version)]
         self._append("history", source, _numbered([frames] if isinstance(frames, pl.DataFrame) else frames, version, time), done)
         return version
+
+    def loaded(self, source: str, content: str) -> int | None:
+        table = self._open("history", source)
+        known = None if table is None else table.transaction_version(_CONTENT + content)
+        return None if known is None else int(known)
 
     def history_version(self, source: str) -> int:
         table = self._open("history", source)

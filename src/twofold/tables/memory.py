@@ -38,14 +38,16 @@ class MemoryTables:
         self._archived: dict[tuple[str, int], int] = {}
 
     def load(self, source: str, frames: pl.DataFrame | Iterable[pl.DataFrame], content: str, time: str | None = None) -> int:
+        if (known := self.loaded(source, content)) is not None:
+            return known
         loads = self._loads.setdefault(source, [])
-        for version, (known, _) in enumerate(loads, 1):
-            if known == content:
-                return version
         frame = frames if isinstance(frames, pl.DataFrame) else pl.concat(frames)
         rows = pl.int_range(frame.height, dtype=pl.Int64, eager=True).alias(MINOR)
         loads.append((content, frame.with_columns(pl.lit(len(loads) + 1, pl.Int64).alias(MAJOR), rows)))
         return len(loads)
+
+    def loaded(self, source: str, content: str) -> int | None:
+        return next((version for version, (known, _) in enumerate(self._loads.get(source, []), 1) if known == content), None)
 
     def history_version(self, source: str) -> int:
         return len(self._loads.get(source, []))
