@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from twofold.cli import show
+from twofold.cli.progress import can_be_interrupted, working
 from twofold.errors import DefinitionError, TwofoldError
 from twofold.settings import Settings, read_settings
 
@@ -43,7 +44,7 @@ def opened(file: str | None, settings: Settings) -> Iterator[Any]:
     from twofold.definitions.load import load_project
     from twofold.runtime import open_with
 
-    with open_with(load_project(project_spec(file, settings)), settings) as project:
+    with can_be_interrupted(show.err), open_with(load_project(project_spec(file, settings)), settings) as project:
         yield project
 
 
@@ -65,8 +66,9 @@ def load(
     at: Annotated[str | None, typer.Option(help="when the snapshot was taken, for a table of snapshots")] = None,
 ) -> None:  # fmt: skip
     """Load a Parquet or CSV file into a source or table as history."""
-    with opened(file, settings_of(home=home, clock=clock)) as project:
-        typer.echo(f"{source}: history version {project.load(source, table, at)}")
+    with opened(file, settings_of(home=home, clock=clock)) as project, working(f"loading {source}", show.err) as progress:
+        version = project.load(source, table, at, progress)
+    typer.echo(f"{source}: history version {version}")
 
 
 @app.command()
@@ -77,7 +79,7 @@ def build(
     clock: ClockOption = None,
 ) -> None:
     """Archive the log and publish a new generation of every view that needs one."""
-    with opened(file, settings_of(home=home, clock=clock)) as project, show.working("building") as progress:
+    with opened(file, settings_of(home=home, clock=clock)) as project, working("building", show.err) as progress:
         built = project.build(views=view, progress=progress)
     show.built(built)
 
@@ -94,8 +96,8 @@ def train(
     """Train a model on its training set and register it; the first version goes live."""
     from twofold.instants import to_us
 
-    with opened(file, settings_of(home=home, clock=clock)) as project, show.working(f"training {model}"):
-        trained = project.train(model, until=None if until is None else to_us(until), test=test)
+    with opened(file, settings_of(home=home, clock=clock)) as project, working(f"training {model}", show.err) as progress:
+        trained = project.train(model, until=None if until is None else to_us(until), test=test, progress=progress)
     show.trained(trained)
 
 
@@ -188,7 +190,7 @@ def up(
     settings = settings_of(home=home, clock=clock, host=host, port=port, replicas=replicas)
     spec = project_spec(file, settings)
     with opened(spec, settings) as project, project.home.lock("supervisor"), listening_socket(settings.host, settings.port) as listener:
-        with show.working("building what is missing") as progress:
+        with working("building what is missing", show.err) as progress:
             project.build_missing(progress)
         project.close()
         show.running(settings)
@@ -205,7 +207,7 @@ def status(file: File = None, home: HomeOption = None, clock: ClockOption = None
 @app.command()
 def audit(file: File = None, home: HomeOption = None, clock: ClockOption = None, json: Json = False) -> None:
     """Recompute every served feature from history and log, and compare bit for bit; ends with 1 where one differs."""
-    with opened(file, settings_of(home=home, clock=clock)) as project, show.working("recomputing what was served"):
+    with opened(file, settings_of(home=home, clock=clock)) as project, working("recomputing what was served", show.err):
         report = project.audit()
     show.audit(report, json)
     if report.different:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -13,7 +12,6 @@ from rich.table import Table
 
 from twofold.errors import TwofoldError
 from twofold.instants import to_iso
-from twofold.progress import Progress
 
 if TYPE_CHECKING:
     import polars as pl
@@ -41,13 +39,6 @@ def problems(found: Sequence[Problem]) -> None:
         out.print(f"[{style}]{'not yet' if problem.is_not_yet else 'problem'}[/] {escape(str(problem))}")
     wrong = sum(not problem.is_not_yet for problem in found)
     out.print(f"{wrong} problem{'s' * (wrong != 1)}" if wrong else "[green]no problems[/]")
-
-
-@contextlib.contextmanager
-def working(what: str) -> Iterator[Progress]:
-    """A spinner with what is being done; gives the function that changes its text."""
-    with err.status(what) as spinner:
-        yield lambda stage, done=0, total=None: spinner.update(stage)
 
 
 def built(views: Sequence[Built]) -> None:

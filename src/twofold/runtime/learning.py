@@ -17,6 +17,7 @@ from twofold.learn.dataset import matrix_of, model_named
 from twofold.learn.promote import with_live
 from twofold.plan.serving import PredictorPlan, encode_plan
 from twofold.predictors.base import load_predictor
+from twofold.progress import Progress, silent
 from twofold.registry.base import PLAN_ALIAS, live_alias
 from twofold.runtime.home import PLAN
 
@@ -24,11 +25,14 @@ if TYPE_CHECKING:
     from twofold.runtime.opened import Opened
 
 
-def train(project: Opened, model: str, until: Instant | None, test: Duration | None, frame: pl.DataFrame | None) -> training.Trained:
+def train(
+    project: Opened, model: str, until: Instant | None, test: Duration | None, frame: pl.DataFrame | None, progress: Progress = silent
+) -> training.Trained:
     """What `Opened.train` says."""
     definition, plan = model_named(project.compiled, model)
     dataset = _dataset(project, definition, until)
-    frame = project.training_set(model, until=until) if frame is None else frame
+    frame = project.training_set(model, until=until, progress=progress) if frame is None else frame
+    progress(f"fitting {model}")
     trained = training.train(definition, plan, project.compiled, frame, dataset, project.home.registry, test)
     if project.home.registry.alias(live_alias(model)) is None:
         go_live(project, {model: trained.version})

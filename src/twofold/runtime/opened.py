@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import functools
-import hashlib
-import io
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
@@ -56,48 +54,16 @@ class Opened:
 
     # --- events in ---
 
-    def load(self, source: str, table: Any, at: Instant | None = None) -> int:
+    def load(self, source: str, table: Any, at: Instant | None = None, progress: Progress = silent) -> int:
         """Load history into a source or table; returns its history version.
 
         Takes Polars, Arrow or pandas tables, LazyFrames, lists of dicts, paths of Parquet or CSV. Integers fit float columns, NaN is
         null, extra columns are left out. The same content again changes nothing. Reads see it once a generation is built on it.
         `at` is when the snapshot was taken, for a table with `snapshots=True` whose rows do not say it.
         """
-        from twofold.plan.inputs import stamped
-        from twofold.tables.snapshots import conform_loaded, load_snapshots
+        from twofold.runtime.loading import load
 
-        plan = self.compiled.source(source)
-        frame, taken = conform_loaded(plan, table, None if at is None else to_us(at))
-        buffer = io.BytesIO()
-        frame.rechunk().write_ipc(buffer)
-        buffer.write(str(sorted(taken)).encode() if taken else b"")
-        content = hashlib.sha256(buffer.getbuffer()).hexdigest()
-        with self.home.lock("load", _BUILD_WAIT_S):
-            self._remember_ids(plan, frame)
-            if taken:
-                return load_snapshots(self.home.tables, plan, frame, taken, content)
-            return self.home.tables.load(source, stamped(plan, frame), content, plan.time)
-
-    def _remember_ids(self, plan: SourcePlan, frame: pl.DataFrame) -> None:
-        """Let the speed layer know the ids of rows to be loaded.
-
-        Before they are: no build on the new version can then begin a delta that counts one of them again.
-        """
-        from twofold.plan.inputs import all_rows, as_history
-        from twofold.stream.duplicates import history_matters, least_pending, remember_history
-
-        if plan.dedupe_us is None:
-            return
-        tables = self.home.tables
-        latest = tables.history_version(plan.name)
-        loaded = as_history(plan, frame, latest + 1)
-        with self.home.store.snapshot() as snapshot:
-            since_us = least_pending(snapshot, self.home.log, plan.name, self.home.clock.now_us())
-            if not history_matters(snapshot, plan, loaded, since_us):
-                return
-        rows = all_rows(plan.columns, tables.history(plan.name, latest), loaded)
-        with self.home.store.transaction() as txn:
-            remember_history(txn, plan, rows, since_us)
+        return load(self, source, table, None if at is None else to_us(at), progress)
 
     def append(self, source: str, rows: Any) -> Position:
         """Append events to the log, all or none of them; durable when it returns. Takes a dict, a list of dicts or a table."""
@@ -279,7 +245,7 @@ class Opened:
 
     # --- models ---
 
-    def training_set(self, model: str, rows: Any = None, until: Instant | None = None) -> pl.DataFrame:
+    def training_set(self, model: str, rows: Any = None, until: Instant | None = None, progress: Progress = silent) -> pl.DataFrame:
         """Rows with `at`, the request's fields, all features at that instant, derived columns, group and weight, and the label.
 
         Several labels are columns `label_<name>`. `rows` (a table of `at` and the request's fields, and of `weight`, group and the
@@ -289,17 +255,25 @@ class Opened:
         from twofold.learn.dataset import model_named, training_set
 
         definition, plan = model_named(self.compiled, model)
+        history = functools.partial(self.history, progress=progress)
         horizon = None if until is None else to_us(until)
-        return training_set(definition, plan, self.compiled, self.events_of, self.history, rows, horizon)
+        return training_set(definition, plan, self.compiled, self.events_of, history, rows, horizon)
 
-    def train(self, model: str, until: Instant | None = None, test: Duration | None = "30d", frame: pl.DataFrame | None = None) -> Trained:
+    def train(
+        self,
+        model: str,
+        until: Instant | None = None,
+        test: Duration | None = "30d",
+        frame: pl.DataFrame | None = None,
+        progress: Progress = silent,
+    ) -> Trained:
         """Train a model on its training set, judge it by the last `test` of time, register it; the first version goes live.
 
         `frame` is a training set at hand (from `training_set`), to be used instead of a new one.
         """
         from twofold.runtime.learning import train
 
-        return train(self, model, until, test, frame)
+        return train(self, model, until, test, frame, progress)
 
     def score(self, model: str, frame: pl.DataFrame) -> pl.Series:
         """The live version's prediction for every row of a table with the model's columns (as `training_set` and `vectors` give).

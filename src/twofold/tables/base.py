@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 import polars as pl
+
+from twofold.progress import Progress, silent
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,7 @@ class Tables(Protocol):
     LOG_ORDER + partition, offset) and STAMP (event_time; or arrival_time).
     """
 
-    def load(self, source: str, frames: pl.DataFrame | Iterable[pl.DataFrame], content: str, time: str | None = None) -> int:
+    def load(self, source: str, frame: pl.DataFrame, content: str, time: str | None = None, progress: Progress = silent) -> int:
         """Add rows (source's columns and STAMP) as the next history version; returns its number.
 
         `content` names the rows' content: the same content again changes nothing and returns the version that has it. One process

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from urllib.parse import quote
 
@@ -12,6 +12,7 @@ from arro3.core import RecordBatch, RecordBatchReader, Table
 from deltalake import CommitProperties, DeltaTable, Transaction, WriterProperties, write_deltalake
 
 from twofold.plan.inputs import MAJOR, MINOR, SYSTEM
+from twofold.progress import Progress, silent
 from twofold.tables.base import Reading
 from twofold.tables.memory import below, within
 
@@ -29,13 +30,13 @@ class DeltaTables:
     def __init__(self, folder: str | Path) -> None:
         self._folder = Path(folder)
 
-    def load(self, source: str, frames: pl.DataFrame | Iterable[pl.DataFrame], content: str, time: str | None = None) -> int:
+    def load(self, source: str, frame: pl.DataFrame, content: str, time: str | None = None, progress: Progress = silent) -> int:
         if (known := self.loaded(source, content)) is not None:
             return known
         self._remove_left_over(self._open("history", source), self._path("history", source))
         version = self.history_version(source) + 1
         done = [Transaction(_CONTENT + content, version), Transaction(_VERSION, version)]
-        self._append("history", source, _numbered([frames] if isinstance(frames, pl.DataFrame) else frames, version, time), done)
+        self._append("history", source, _numbered(frame, version, time), done, progress)
         return version
 
     def loaded(self, source: str, content: str) -> int | None:
@@ -52,7 +53,7 @@ class DeltaTables:
 
     def archive(self, source: str, partition: int, frame: pl.DataFrame, end_offset: int) -> None:
         if end_offset > self.archived(source, partition):
-            self._append("archive", source, iter([frame]), [Transaction(f"partition:{partition}", end_offset)])
+            self._append("archive", source, frame, [Transaction(f"partition:{partition}", end_offset)])
 
     def archived(self, source: str, partition: int) -> int:
         table = self._open("archive", source)
@@ -99,20 +100,26 @@ class DeltaTables:
         path = self._path(kind, source)
         return DeltaTable(path) if (path / "_delta_log").is_dir() and DeltaTable.is_deltatable(str(path)) else None
 
-    def _append(self, kind: str, source: str, frames: Iterator[pl.DataFrame], done: list[Transaction]) -> None:
+    def _append(self, kind: str, source: str, frame: pl.DataFrame, done: list[Transaction], progress: Progress = silent) -> None:
         path = self._path(kind, source)
         path.mkdir(parents=True, exist_ok=True)
-        first = Table.from_arrow(next(frames))
-        # A later version of the project may have given the source a column more: older rows read null there.
-        write_deltalake(
-            path,
-            RecordBatchReader.from_batches(first.schema, _batches(first, frames)),
-            mode="append",
-            schema_mode="merge",
-            target_file_size=_FILE_BYTES,
-            writer_properties=WriterProperties(compression="ZSTD", compression_level=1, max_row_group_size=_ROW_GROUP),
-            commit_properties=CommitProperties(app_transactions=done),
-        )
+        rows = _Batches(frame, f"writing {source}", progress)
+        try:
+            # A later version of the project may have given the source a column more: older rows read null there.
+            write_deltalake(
+                path,
+                RecordBatchReader.from_batches(rows.schema, iter(rows)),
+                mode="append",
+                schema_mode="merge",
+                target_file_size=_FILE_BYTES,
+                writer_properties=WriterProperties(compression="ZSTD", compression_level=1, max_row_group_size=_ROW_GROUP),
+                commit_properties=CommitProperties(app_transactions=done),
+            )
+        except BaseException:
+            self._remove_left_over(self._open(kind, source), path)
+            if rows.error is not None:
+                raise rows.error from None
+            raise
 
     def _remove_left_over(self, table: DeltaTable | None, folder: Path) -> None:
         """Remove files of loads that were killed: no version of the table names them."""
@@ -133,22 +140,30 @@ class DeltaTables:
         return pl.scan_parquet(files, missing_columns="insert").filter(condition).collect()
 
 
-def _numbered(frames: Iterable[pl.DataFrame], version: int, time: str | None) -> Iterator[pl.DataFrame]:
-    """Frames with MAJOR and MINOR, each laid out by time; instants and system columns first, for Delta keeps statistics of 32 columns."""
-    begin = 0
-    for frame in frames:
-        rows = pl.int_range(begin, begin + frame.height, dtype=pl.Int64, eager=True).alias(MINOR)
-        numbered = frame.with_columns(pl.lit(version, pl.Int64).alias(MAJOR), rows)
-        first = [*SYSTEM] if time is None else [*SYSTEM, time]
-        begin += frame.height
-        ordered = numbered.select(*first, pl.all().exclude(first))
-        yield ordered if time is None else ordered.sort(time, MINOR)
+def _numbered(frame: pl.DataFrame, version: int, time: str | None) -> pl.DataFrame:
+    """A frame with MAJOR and MINOR, laid out by time; instants and system columns first, for Delta keeps statistics of 32 columns."""
+    rows = pl.int_range(frame.height, dtype=pl.Int64, eager=True).alias(MINOR)
+    first = [*SYSTEM] if time is None else [*SYSTEM, time]
+    numbered = frame.with_columns(pl.lit(version, pl.Int64).alias(MAJOR), rows).select(*first, pl.all().exclude(first))
+    return numbered if time is None else numbered.sort(time, MINOR)
 
 
-def _batches(first: Table, frames: Iterator[pl.DataFrame]) -> Iterator[RecordBatch]:
-    yield from first.to_batches()
-    for frame in frames:
-        yield from Table.from_arrow(frame).to_batches()
+class _Batches:
+    """A frame as Arrow batches; `error` is what ended them early, which the writer that takes them would wrap in its own."""
+
+    def __init__(self, frame: pl.DataFrame, stage: str, progress: Progress) -> None:
+        self.schema = Table.from_arrow(frame.clear()).schema
+        self.error: BaseException | None = None
+        self._frame, self._stage, self._progress = frame, stage, progress
+
+    def __iter__(self) -> Iterator[RecordBatch]:
+        try:
+            for offset in range(0, self._frame.height, _ROW_GROUP):
+                self._progress(self._stage, offset, self._frame.height)
+                yield from Table.from_arrow(self._frame[offset : offset + _ROW_GROUP]).to_batches()
+        except BaseException as error:
+            self.error = error
+            raise
 
 
 def _may_hold(files: pl.DataFrame, name: str, least: int | None, end: int | None) -> pl.Expr:

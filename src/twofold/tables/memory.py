@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import polars as pl
 
 from twofold.algebra.base import LOG_ORDER
 from twofold.plan.inputs import MAJOR, MINOR, POLARS_TYPES, SYSTEM
+from twofold.progress import Progress, silent
 from twofold.tables.base import Reading
 
 
@@ -37,11 +38,10 @@ class MemoryTables:
         self._archive: dict[tuple[str, int], list[pl.DataFrame]] = {}
         self._archived: dict[tuple[str, int], int] = {}
 
-    def load(self, source: str, frames: pl.DataFrame | Iterable[pl.DataFrame], content: str, time: str | None = None) -> int:
+    def load(self, source: str, frame: pl.DataFrame, content: str, time: str | None = None, progress: Progress = silent) -> int:
         if (known := self.loaded(source, content)) is not None:
             return known
         loads = self._loads.setdefault(source, [])
-        frame = frames if isinstance(frames, pl.DataFrame) else pl.concat(frames)
         rows = pl.int_range(frame.height, dtype=pl.Int64, eager=True).alias(MINOR)
         loads.append((content, frame.with_columns(pl.lit(len(loads) + 1, pl.Int64).alias(MAJOR), rows)))
         return len(loads)
