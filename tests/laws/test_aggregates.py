@@ -16,9 +16,9 @@ from twofold.testing.laws import Law, check_laws, state_of, value_of
 from twofold.testing.strategies import items, three_parts, values
 
 EVERY = [pytest.param(aggregate, id=name) for name, aggregate in laws.every_aggregate().items()]
-ZEROS = {"count": 0, "sum": 0, "rate": 0}
+ZEROS = {"count": 0, "distinct": 0, "distinct_exact": 0, "sum": 0, "rate": 0, "histogram": 0}
 """Of an empty window; the other aggregates are null there."""
-NULL_BELOW = {"count": 0, "sum": 0, "rate": 0, "std": 2, "var": 2}
+NULL_BELOW = {"count": 0, "distinct": 0, "distinct_exact": 0, "sum": 0, "rate": 0, "histogram": 0, "std": 2, "var": 2}
 """Fewest values of a result; 1 for the other aggregates."""
 
 

@@ -21,7 +21,7 @@ from twofold.testing.laws import READ_WINDOW, every_aggregate, same_value, state
 from twofold.testing.strategies import LARGEST, SMALLEST, floats, ints, items, three_parts
 
 EVERY = [pytest.param(aggregate, id=name) for name, aggregate in every_aggregate().items()]
-GROUPS = [param for param in EVERY if param.values[0].state in ("count", "moments1", "moments2")]
+GROUPS = [param for param in EVERY if param.values[0].state in ("count", "moments1", "moments2", "histogram")]
 
 NOTHING = np.zeros(0, np.int64)
 

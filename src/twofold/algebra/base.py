@@ -121,7 +121,7 @@ NO_PARAMETERS: Mapping[str, Any] = MappingProxyType({})
 
 def registered() -> dict[str, type[Aggregate[Any]]]:
     """Every aggregate by its name."""
-    from twofold.algebra import counts, extremes, moments, ordered, recency
+    from twofold.algebra import counts, distinct, extremes, histogram, moments, ordered, quantiles, recency
 
     classes: list[type[Aggregate[Any]]] = [
         counts.Count,
@@ -142,6 +142,10 @@ def registered() -> dict[str, type[Aggregate[Any]]]:
         ordered.FirstK,
         ordered.LastK,
         recency.TimeSinceLast,
+        distinct.Distinct,
+        distinct.DistinctExact,
+        quantiles.Quantile,
+        histogram.Histogram,
     ]
     return {cls.name: cls for cls in classes}
 

@@ -17,6 +17,7 @@ from twofold.algebra.kinds import (
     COUNT,
     EARLIEST,
     FIRST_K,
+    HISTOGRAM,
     LAST,
     LAST_K,
     MAX,
@@ -130,7 +131,7 @@ def slide(events, rows, asked, areas, out):
         first, last = rows.starts[g], rows.starts[g + 1]
         if first == last:
             continue
-        if kind == MOMENTS1 or kind == MOMENTS2:
+        if kind == HISTOGRAM or kind == MOMENTS1 or kind == MOMENTS2:
             _slide_sums(first, last, events, rows, asked, areas, out)
         elif kind == MIN or kind == MAX:
             _slide_extreme(first, last, events, rows, asked, areas, out, queue)

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from numba import njit
 
-from twofold.algebra import exact, listing
+from twofold.algebra import buckets, exact, listing, registers, value_sets
 from twofold.algebra.exact import BINS_1, BINS_2, DIGITS, HI, LO, OFFSET_1
 from twofold.algebra.kinds import (
     COUNT,
     EARLIEST,
     EMPTY,
     FLOAT,
+    HISTOGRAM,
     INT,
     LAST,
     LAST_K,
@@ -24,9 +25,13 @@ from twofold.algebra.kinds import (
     MOMENTS1,
     MOMENTS2,
     NEWEST,
+    OP_BIN,
     OP_COUNT,
+    OP_DISTINCT,
+    OP_DISTINCT_EXACT,
     OP_LIST,
     OP_MEAN,
+    OP_QUANTILE,
     OP_RATE,
     OP_SINCE,
     OP_STD,
@@ -35,9 +40,13 @@ from twofold.algebra.kinds import (
     OP_VAR,
     OVERFLOW,
     PRESENT,
+    REGISTERS,
+    SKETCH,
+    VALUES,
     WIDE,
     sortable,
 )
+from twofold.algebra.hashing import hash_wide, hash_word
 from twofold.algebra.listing import is_list
 from twofold.algebra.wide import copy_wide, is_less, referenced_words, wide_words
 from twofold.instants import US_PER_SECOND
@@ -51,6 +60,14 @@ def area_size(kind: int, size: int) -> int:
     """Words of an area of a kind, whose own size is `size` where it has one."""
     if kind in _AREA_SIZES:
         return _AREA_SIZES[kind]
+    if kind == HISTOGRAM:
+        return buckets.BINS + size
+    if kind == SKETCH:
+        return buckets.sketch_size(size)
+    if kind == REGISTERS:
+        return registers.area_size(size)
+    if kind == VALUES:
+        return value_sets.area_size(size)
     return listing.ENTRIES + size * (4 if kind <= LAST_K else 1)
 
 
@@ -62,6 +79,8 @@ def prepare(area, kinds, bases, sizes):
         area[base] = 0
         if sizes[slot]:
             area[base + 1] = sizes[slot]
+        if kinds[slot] == SKETCH:
+            buckets.prepare_sketch(area, base)
         if kinds[slot] in (MOMENTS1, MOMENTS2):
             area[base + FIRST + LO], area[base + FIRST + HI] = BINS_1, -1
         if kinds[slot] == MOMENTS2:
@@ -78,11 +97,22 @@ def clear(area, base, kind):
         exact.clear(area, base + SECOND, BINS_2)
     if is_list(kind):
         area[base + listing.HELD] = 0
+    elif kind == REGISTERS:
+        registers.clear(area, base)
+    elif kind == VALUES:
+        area[base + value_sets.HELD] = 0
+    elif kind == HISTOGRAM:
+        buckets.clear_histogram(area, base)
+    elif kind == SKETCH:
+        buckets.clear_sketch(area, base)
 
 
 @njit(cache=True)
 def add(area, base, kind, value_kind, time, major, minor, word, sign):
     """Add an event (sign 1) or take one away (sign -1, only count and moments); the words of min and max order as integers or floats."""
+    if kind == HISTOGRAM:
+        buckets.add_bin(area, base, word, sign)
+        return
     area[base] += sign
     if kind == MOMENTS1 or kind == MOMENTS2:
         if value_kind == FLOAT:
@@ -107,6 +137,12 @@ def add(area, base, kind, value_kind, time, major, minor, word, sign):
     elif is_list(kind):
         held = sortable(word, value_kind) if kind > LAST_K else word
         listing.insert(area, base, kind, INT, time, major, minor, held, area, area)
+    elif kind == REGISTERS:
+        registers.insert(area, base, word if value_kind == WIDE else hash_word(word, value_kind))
+    elif kind == VALUES:
+        value_sets.insert(area, base, INT, sortable(word, value_kind), area, area)
+    elif kind == SKETCH:
+        buckets.add_bucket(area, base, buckets.bucket_of(word, value_kind, area[base + 1]), 1)
 
 
 @njit(cache=True, inline="always")
@@ -119,6 +155,12 @@ def add_event(area, base, kind, value_kind, time, major, minor, word, words, hea
     elif value_kind == WIDE and is_list(kind):
         area[base] += 1
         listing.insert(area, base, kind, value_kind, time, major, minor, word, words, heap)
+    elif value_kind == WIDE and kind == REGISTERS:
+        area[base] += 1
+        registers.insert(area, base, hash_wide(words, word) if word >= 0 else hash_wide(heap, ~word))
+    elif value_kind == WIDE and kind == VALUES:
+        area[base] += 1
+        value_sets.insert(area, base, value_kind, word, words, heap)
     else:
         add(area, base, kind, value_kind, time, major, minor, word, 1)
 
@@ -171,6 +213,14 @@ def merge_areas(area, base, other, other_base, kind, value_kind, words, heap):
         area[base + 1 : base + 5] = other[other_base + 1 : other_base + 5]
     elif is_list(kind):
         listing.merge(area, base, other, other_base, kind, value_kind, words, heap)
+    elif kind == REGISTERS:
+        registers.merge(area, base, other, other_base)
+    elif kind == VALUES:
+        value_sets.merge(area, base, other, other_base, value_kind, words, heap)
+    elif kind == HISTOGRAM:
+        buckets.merge_histogram(area, base, other, other_base)
+    elif kind == SKETCH:
+        buckets.merge_sketch(area, base, other, other_base)
     area[base] += n
 
 
@@ -209,6 +259,14 @@ def merge_words(area, base, kind, value_kind, words, at, heap):
         at += 3 + (wide_words(words, at + 3) if value_kind == WIDE else 1)
     elif is_list(kind):
         at = listing.merge_words(area, base, kind, value_kind, words, at, heap)
+    elif kind == REGISTERS:
+        at = registers.merge_words(area, base, words, at)
+    elif kind == VALUES:
+        at = value_sets.merge_words(area, base, value_kind, words, at, heap)
+    elif kind == HISTOGRAM:
+        at = buckets.merge_histogram_words(area, base, words, at)
+    elif kind == SKETCH:
+        at = buckets.merge_sketch_words(area, base, words, at)
     area[base] += n
     return at
 
@@ -237,6 +295,14 @@ def closed_size(area, base, kind, value_kind, words, heap):
         return 4 + referenced_words(area[base + 4], words, heap)
     if is_list(kind):
         return 1 + listing.closed_size(area, base, kind, value_kind, words, heap)
+    if kind == REGISTERS:
+        return 1 + registers.closed_size(area, base)
+    if kind == VALUES:
+        return 1 + value_sets.closed_size(area, base, value_kind, words, heap)
+    if kind == HISTOGRAM:
+        return 2 + area[base + 1]
+    if kind == SKETCH:
+        return 1 + buckets.sketch_closed_size(area, base)
     return 5
 
 
@@ -266,6 +332,14 @@ def close(area, base, kind, value_kind, out, at, words, heap):
             at += 1
     elif is_list(kind):
         at = listing.close(area, base, kind, value_kind, out, at, words, heap)
+    elif kind == REGISTERS:
+        at = registers.close(area, base, out, at)
+    elif kind == VALUES:
+        at = value_sets.close(area, base, value_kind, out, at, words, heap)
+    elif kind == HISTOGRAM:
+        at = buckets.close_histogram(area, base, out, at)
+    elif kind == SKETCH:
+        at = buckets.close_sketch(area, base, out, at)
     return at
 
 
@@ -308,6 +382,17 @@ def result(area, base, kind, value_kind, op, argument, t, width, out, out_floats
     if op == OP_LIST:
         listing.result(area, base, kind, value_kind, out, at, stride)
         return PRESENT
+    if op == OP_DISTINCT:
+        out[at] = registers.estimate(area, base)
+        return PRESENT
+    if op == OP_DISTINCT_EXACT:
+        out[at] = max(area[base + value_sets.HELD], 0)
+        return OVERFLOW if area[base + value_sets.HELD] == value_sets.OVERFLOWN else PRESENT
+    if op == OP_BIN:
+        out[at] = area[base + buckets.BINS + argument]
+        return PRESENT
+    if op == OP_QUANTILE:
+        return buckets.quantile(area, base, argument, out_floats, at)
     return _number(area, base, value_kind, op, n, out, out_floats, at)
 
 
