@@ -11,6 +11,7 @@ from numba import njit
 
 from twofold.algebra import buckets, exact, listing, registers, value_sets
 from twofold.algebra.exact import BINS_1, BINS_2, DIGITS, HI, LO, OFFSET_1
+from twofold.algebra.hashing import hash_wide, hash_word
 from twofold.algebra.kinds import (
     COUNT,
     EARLIEST,
@@ -46,7 +47,6 @@ from twofold.algebra.kinds import (
     WIDE,
     sortable,
 )
-from twofold.algebra.hashing import hash_wide, hash_word
 from twofold.algebra.listing import is_list
 from twofold.algebra.wide import copy_wide, is_less, referenced_words, wide_words
 from twofold.instants import US_PER_SECOND
