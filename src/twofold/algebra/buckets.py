@@ -211,6 +211,12 @@ def close_sketch(area, base, out, at):
     return at
 
 
+@njit(cache=True, inline="always")
+def rank_of(argument, n):
+    """Rank, from 0, of the value that the share behind `argument` asks for among n."""
+    return min(np.int64(np.int64(argument).view(np.float64) * float(n - 1)), n - 1)
+
+
 @njit(cache=True)
 def quantile(area, base, argument, out_floats, at):
     """Write the quantile whose share is the float behind `argument`; returns its status."""
@@ -218,7 +224,7 @@ def quantile(area, base, argument, out_floats, at):
     if n == 0:
         return EMPTY
     ring = OCTAVES << area[base + 1]
-    rank = min(np.int64(np.int64(argument).view(np.float64) * float(n - 1)), n - 1)
+    rank = rank_of(argument, n)
     out_floats[at] = 0.0
     for magnitude in range(area[base + BOUNDS + 1], area[base + BOUNDS] - 1, -1):
         rank -= area[base + COUNTS + (magnitude & (ring - 1))]
