@@ -13,6 +13,7 @@ from numba import njit
 
 from twofold.algebra import exact
 from twofold.algebra.exact import BINS_1, BINS_2, DIGITS, HI, LO, OFFSET_1
+from twofold.algebra.moments import LEAST_EXPONENT
 
 OFFSET_3, BINS_3 = 3 * OFFSET_1, 210
 OFFSET_4, BINS_4 = 4 * OFFSET_1, 280
@@ -89,7 +90,7 @@ def _squares(s1, low1, s2, low2, n):
 @njit(cache=True)
 def _scaled(value, exponent):
     """Value * 2^exponent, which is no result beyond float64; never -0.0."""
-    return math.ldexp(value, max(exponent, -10_000)) + 0.0
+    return math.ldexp(value, max(exponent, LEAST_EXPONENT)) + 0.0
 
 
 @njit(cache=True)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple, Optional, Union
 
 from twofold.definitions.base import Place, caller_place
+from twofold.errors import DefinitionError
 from twofold.instants import duration_text, duration_us
 
 if TYPE_CHECKING:
@@ -123,6 +125,49 @@ def std(value: Value, over: Over = None, *, where: Condition = None, hop: Window
 def var(value: Value, over: Over = None, *, where: Condition = None, hop: Window | None = None, ago: Window | None = None) -> Feature:
     """Sample variance (n - 1), rounded once; null below two values, 0 of a constant."""
     return _feature("var", value, over, where, hop, ago)
+
+
+def skew(value: Value, over: Over = None, *, where: Condition = None, hop: Window | None = None, ago: Window | None = None) -> Feature:
+    """Sample skewness (adjusted Fisher-Pearson, as in pandas) of the true moments; null below three values and of a constant."""
+    return _feature("skew", value, over, where, hop, ago)
+
+
+def kurtosis(value: Value, over: Over = None, *, where: Condition = None, hop: Window | None = None, ago: Window | None = None) -> Feature:
+    """Sample excess kurtosis (0 of a normal distribution, as in pandas) of the true moments; null below four values and of a constant."""
+    return _feature("kurtosis", value, over, where, hop, ago)
+
+
+def decayed_sum(
+    value: Value,
+    half_life: Window,
+    over: Over = None,
+    *,
+    where: Condition = None,
+    hop: Window | None = None,
+    ago: Window | None = None,
+) -> Feature:
+    """The sum of the values, each times 2^(-(t - event_time) / half_life); 0 in an empty window."""
+    return _feature("decayed_sum", value, over, where, hop, ago, (_with_half_life(half_life),))
+
+
+def decayed_mean(
+    value: Value,
+    half_life: Window,
+    over: Over = None,
+    *,
+    where: Condition = None,
+    hop: Window | None = None,
+    ago: Window | None = None,
+) -> Feature:
+    """The mean of the values, each by the weight 2^(-(t - event_time) / half_life); null in an empty window."""
+    return _feature("decayed_mean", value, over, where, hop, ago, (_with_half_life(half_life),))
+
+
+def _with_half_life(half_life: Window) -> Part:
+    """The parameter in one form for one length, so that "60m" and "1h" are one feature; `check` refuses what is no duration."""
+    with suppress(DefinitionError):
+        half_life = duration_text(duration_us(half_life))
+    return Part("", {"half_life": half_life})
 
 
 def share(value: Value, over: Over = None, *, where: Condition = None, hop: Window | None = None, ago: Window | None = None) -> Feature:
