@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from twofold.algebra import exact, kinds, states
+from twofold.algebra import exact, kinds, powers, states
 from twofold.algebra.base import OVERFLOW, Aggregate, Item, registered
 from twofold.algebra.moments import PowerSums, balanced_digits, fixed_point
 from twofold.algebra.programme import new_areas, value_kind
@@ -21,7 +21,7 @@ from twofold.testing.laws import READ_WINDOW, every_aggregate, same_value, state
 from twofold.testing.strategies import LARGEST, SMALLEST, floats, ints, items, three_parts
 
 EVERY = [pytest.param(aggregate, id=name) for name, aggregate in every_aggregate().items()]
-GROUPS = [param for param in EVERY if param.values[0].state in ("count", "moments1", "moments2")]
+GROUPS = [param for param in EVERY if param.values[0].state in ("count", "moments1", "moments2", "moments3", "moments4", "histogram")]
 
 NOTHING = np.zeros(0, np.int64)
 
@@ -93,8 +93,8 @@ class Area:
     def is_zero(self) -> bool:
         states.clear(self.words, 0, self.kind)
         fresh = Area(self.aggregate).words
-        moments = self.kind in (kinds.MOMENTS1, kinds.MOMENTS2)
-        return bool((self.words == fresh).all()) if moments or self.kind == kinds.COUNT else self.words[0] == 0
+        is_sums = powers.is_powers(self.kind) or self.kind in (kinds.COUNT, kinds.DECAYED)
+        return bool((self.words == fresh).all()) if is_sums else self.words[0] == 0
 
 
 @pytest.mark.parametrize("aggregate", EVERY)
@@ -235,10 +235,10 @@ def test_balanced_digits_are_the_number_in_its_one_form(total: int) -> None:
 def test_normalise_brings_any_digits_into_the_canonical_form(added: list[tuple[int, int]]) -> None:
     area = Area(registered()["sum"]("int"))
     for value, sign in added:
-        exact.add_int(area.words, states.FIRST, value, sign)
-    exact.normalise(area.words, states.FIRST, exact.BINS_1)
-    low, high = area.words[states.FIRST + exact.LO], area.words[states.FIRST + exact.HI]
-    digits = area.words[states.FIRST + exact.DIGITS :][low : high + 1].tolist()
+        exact.add_int(area.words, powers.FIRST, value, sign)
+    exact.normalise(area.words, powers.FIRST, exact.BINS_1)
+    low, high = area.words[powers.FIRST + exact.LO], area.words[powers.FIRST + exact.HI]
+    digits = area.words[powers.FIRST + exact.DIGITS :][low : high + 1].tolist()
     total = sum(value * sign for value, sign in added)
     assert [low if digits else 0, len(digits), *digits] == balanced_digits(total << 1088)
 

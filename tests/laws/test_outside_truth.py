@@ -28,8 +28,8 @@ SECONDS = [1_700_000_000.123456, 1_700_000_000.123457, 1_700_000_000.123458]
 BEYOND = [LARGEST, LARGEST, -LARGEST]
 
 
-def result(name: str, kind: str, drawn: list[Any]) -> Any:
-    aggregate = registered()[name](kind)
+def result(name: str, kind: str, drawn: list[Any], **parameters: Any) -> Any:
+    aggregate = registered()[name](kind, **parameters)
     return value_of(aggregate, state_of(aggregate, [Item(value, i, (1, i)) for i, value in enumerate(drawn)]))
 
 
@@ -203,3 +203,45 @@ def test_what_lies_beyond_float64_says_so() -> None:
     half = 2.0**970
     assert result("sum", "float", [LARGEST, half]) is OVERFLOW
     assert same_value(result("sum", "float", [LARGEST, half, -SMALLEST]), LARGEST)
+
+
+# Sketches: within their declared error of the exact answer
+
+SHARES = st.one_of(st.floats(0, 1), st.sampled_from([0, 0.5, 0.9, 0.99, 1]))
+ERRORS = st.sampled_from([0.1, 0.02, 0.01, 0.005, 0.002])
+NEAR = st.lists(st.one_of(st.floats(-1e6, 1e6), st.integers(-100, 100).map(float)), min_size=1, max_size=60)
+
+
+@given(NEAR, SHARES, ERRORS)
+@example(SECONDS, 0.5, 0.01)
+@example([5.0] * 7, 0.3, 0.002)
+def test_a_quantile_is_within_its_error_of_the_value_at_that_rank(drawn: list[float], q: float, error: float) -> None:
+    expected = sorted(drawn)[math.floor(q * (len(drawn) - 1))]
+    top = max(map(abs, drawn))
+    if abs(expected) > max(top / 2**63, 2.0**-1022):
+        assert abs(result("quantile", "float", drawn, q=q, error=error) - expected) <= error * abs(expected)
+    elif abs(expected) <= top / 2**65:
+        assert result("quantile", "float", drawn, q=q, error=error) == 0
+
+
+@given(st.lists(ints(), min_size=1, max_size=30), SHARES)
+def test_a_quantile_of_integers_and_of_booleans(drawn: list[int], q: float) -> None:
+    expected = sorted(drawn)[math.floor(q * (len(drawn) - 1))]
+    if abs(expected) >= max(map(abs, drawn)) / 2**63:
+        assert abs(result("quantile", "int", drawn, q=q) - expected) <= 0.01 * abs(expected)
+    rank = math.floor(q * (len(drawn) - 1))
+    bits = [value > 0 for value in drawn]
+    assert abs(result("quantile", "bool", bits, q=q) - sorted(bits)[rank]) <= 0.01
+
+
+def test_tiny_magnitudes_beside_huge_ones_count_as_zero_and_only_then() -> None:
+    assert result("quantile", "float", [1e-300, 2e-300, 3e-300], q=0.5) == pytest.approx(2e-300, rel=0.01)
+    assert result("quantile", "float", [1e-300, 2e-300, 1e300], q=0.5) == 0
+    assert result("quantile", "float", [-1e300, 1e-300, 1e300], q=0.5) == 0
+    assert result("quantile", "float", [SMALLEST, SMALLEST], q=0.5) == 0
+    assert result("quantile", "float", [LARGEST, LARGEST], q=0.5) == pytest.approx(LARGEST, rel=0.01)
+
+
+@given(st.lists(st.integers(-2, 7), max_size=30))
+def test_a_histogram_counts_each_bin(drawn: list[int]) -> None:
+    assert [result("histogram", "int", drawn, bin=i, bins=6) for i in range(6)] == [drawn.count(i) for i in range(6)]

@@ -139,6 +139,14 @@ LISTS = {
     "row": tw.last(["x", "s", "d", "f"], over=W, where=pl.col("f")),
     "row_all": tw.last(["b", "i"]),
 }
+BUCKETS = {
+    "median_x": tw.quantile("x", 0.5, over=W),
+    "tails_i": tw.quantiles("i", [0.05, 0.95], over=["1m", "7d"], error=0.05),
+    "median_all": tw.quantile("x", 0.5),
+    "high": tw.quantile("x", 0.9, over="1h", ago="1h", where=pl.col("f")),
+    "s": tw.histogram("s", ["", "longer t"], over=W),
+    "f": tw.histogram("f", [True, False]),
+}
 ODD_HOPS = {"q": tw.sum("x", over="1h", hop="15m"), "p": tw.std("x", over="6h", hop="5m"), "r": tw.max("i", over="2d", hop="1d")}
 changed = events.filter(pl.col("i").is_null() | (pl.col("i") != 7)).with_columns(x=pl.col("x") / 3).rename(a="key")
 exploded = changed.explode("parts").filter(pl.col("parts").is_null() | (pl.col("parts") != 1)).with_columns(share=pl.col("parts") / 7)
@@ -160,6 +168,7 @@ VIEWS = {
     "all": tw.View("all", events, features=SOME),
     "changed": tw.View("changed", changed, by=["b", "key"], features=SOME),
     "shifted": tw.View("shifted", events, by="a", features=SHIFTED),
+    "buckets": tw.View("buckets", events, by="a", features=BUCKETS),
     "lists": tw.View("lists", events, by="a", features=LISTS),
     "typed": tw.View("typed", events, by=["f", "d"], features=SOME),
     "stream": tw.View("stream", events, by="a", mode="stream", features={**SOME, "all": tw.std("x")}),

@@ -17,7 +17,7 @@ SETS = (
     ["short", "stream", "rows"],
     ["batch", "changed", "typed"],
     ["all", "as_built", "fixed"],
-    ["shifted", "lists"],
+    ["shifted", "lists", "buckets"],
     ["exploded", "tagged", "exploded_stream", "exploded_batch"],
 )
 

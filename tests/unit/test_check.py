@@ -130,6 +130,11 @@ CASES: dict[str, tuple[str, str, str]] = {
     "table: time": (PROJECT, 'odd = tw.Table("odd", key="a", time="b", zone="Mars", schema={"a": str, "b": int, "c": int})\n' + PROJECT.replace("models", "views=[odd], models"), "table 'odd': its time 'b' is declared as int; it must be datetime"),
     "table: zone": (PROJECT, 'odd = tw.Table("odd", key="a", time="b", zone="Mars", schema={"a": str, "c": int})\n' + PROJECT.replace("models", "views=[odd], models"), "'Mars' is no time zone"),
     "table: bad type": (PROJECT, 'odd = tw.Table("odd", key="a", schema={"a": str, "c": list})\n' + PROJECT.replace("models", "views=[odd], models"), "table 'odd': the column 'c' has the type 'list'"),
+    "table: deleted of a wrong type": (TABLE, TABLE.replace('max_age="1d"', 'deleted="year"'), "its column of deletes 'year' is declared as int; it must be bool"),
+    "table: deleted is its key": (TABLE, TABLE.replace('max_age="1d"', 'deleted="tailnum"'), "table 'planes': deleted is 'tailnum', which is its key or time"),
+    "table: deleted is no name": (TABLE, TABLE.replace('max_age="1d"', 'deleted=True'), "table 'planes': deleted is True; name the boolean column that marks deletes"),
+    "table: near miss of deleted": (PROJECT, 'odd = tw.Table("odd", key="a", deleted="is_delted", schema={"a": str, "b": int, "is_deleted": bool})\n' + PROJECT.replace("models", "views=[odd], models"), "its column of deletes 'is_delted' is not in the schema. Did you mean 'is_deleted'?"),
+    "table: snapshots without time": (TABLE, TABLE.replace('max_age="1d"', 'snapshots=True'), "table 'planes' has snapshots but no time; name the column of a snapshot's instant, as in time='taken_at'"),
     "table: max_age": (TABLE, TABLE.replace('"1d"', '"a day"'), "max_age of table 'planes': 'a day' is no duration"),
     # Views
     "view: unknown key": (AIRPORT, AIRPORT.replace('by="origin"', 'by="orign"'), "by of view 'airport': source 'departures' has no column 'orign'"),

@@ -114,13 +114,19 @@ def test_a_window_that_is_none_has_no_name() -> None:
 
 @pytest.mark.parametrize("name", sorted(registered()))
 def test_every_aggregate_has_a_word_that_gives_it(name: str) -> None:
-    word, k = getattr(tw, name), (3,) if name.endswith("_k") else ()
-    assert word("delay", *k, "1h").aggregate == name
+    own = {"quantile": [0.5], "histogram": [["a", "b"]], "decayed_sum": ["1h"], "decayed_mean": ["1h"]}
+    more = [3] if name.endswith("_k") else own.get(name, [])
+    assert getattr(tw, name)("delay", *more, over="1h").aggregate == name
     assert name in tw.__all__
 
 
 def test_a_shift_is_in_the_name() -> None:
     assert feature_names("delay", tw.mean("delay", over=["1h", "7d"], ago="24h")) == {"delay_1h_ago_1d": "1h", "delay_7d_ago_1d": "7d"}
+
+
+def test_quantiles_and_bins_are_features_each() -> None:
+    assert list(feature_names("delay", tw.quantiles("delay", [0.5, 0.999], over="1h"))) == ["delay_p50_1h", "delay_p99_9_1h"]
+    assert list(feature_names("state", tw.histogram("state", ["ok", 7, True]))) == ["state_ok_all", "state_7_all", "state_true_all"]
 
 
 def test_several_columns_of_the_last_event_are_features_each() -> None:

@@ -121,7 +121,7 @@ NO_PARAMETERS: Mapping[str, Any] = MappingProxyType({})
 
 def registered() -> dict[str, type[Aggregate[Any]]]:
     """Every aggregate by its name."""
-    from twofold.algebra import counts, extremes, moments, ordered, recency
+    from twofold.algebra import counts, decay, distinct, extremes, histogram, moments, ordered, quantiles, recency
 
     classes: list[type[Aggregate[Any]]] = [
         counts.Count,
@@ -131,6 +131,10 @@ def registered() -> dict[str, type[Aggregate[Any]]]:
         moments.Share,
         moments.Var,
         moments.Std,
+        moments.Skew,
+        moments.Kurtosis,
+        decay.DecayedSum,
+        decay.DecayedMean,
         extremes.Min,
         extremes.Max,
         extremes.AnyOf,
@@ -142,6 +146,10 @@ def registered() -> dict[str, type[Aggregate[Any]]]:
         ordered.FirstK,
         ordered.LastK,
         recency.TimeSinceLast,
+        distinct.Distinct,
+        distinct.DistinctExact,
+        quantiles.Quantile,
+        histogram.Histogram,
     ]
     return {cls.name: cls for cls in classes}
 

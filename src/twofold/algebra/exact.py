@@ -45,6 +45,19 @@ def touch(area, base, first, last):
         area[base + HI] = last
 
 
+@njit(cache=True, inline="always")
+def add_mantissa(area, base, mantissa, place, sign):
+    """Add sign * mantissa * 2^place (place counted from the lowest bin); the mantissa has at most 53 bits."""
+    at, shift = place >> 5, place & 31
+    low = (mantissa & _MASK) << shift
+    high = (mantissa >> 32) << shift
+    # low < 2^63 keeps its top bits in int64: mantissa & mask < 2^32, shift < 32.
+    area[base + DIGITS + at] += sign * (low & _MASK)
+    area[base + DIGITS + at + 1] += sign * ((low >> 32) + (high & _MASK))
+    area[base + DIGITS + at + 2] += sign * (high >> 32)
+    touch(area, base, at, at + 2)
+
+
 @njit(cache=True)
 def add_float(area, base, bits, sign):
     """Add sign * x to a first-power area; `bits` is x's float64 pattern."""
@@ -56,19 +69,7 @@ def add_float(area, base, bits, sign):
         mantissa |= _HIDDEN
     if mantissa == 0:
         return
-    place = exponent - 1075 + 32 * OFFSET_1
-    at, shift = place >> 5, place & 31
-    low = (mantissa & _MASK) << shift
-    high = (mantissa >> 32) << shift
-    if (bits < 0) != (sign < 0):
-        sign = -1
-    else:
-        sign = 1
-    # low < 2^63 keeps its top bits in int64: mantissa & mask < 2^32, shift < 32.
-    area[base + DIGITS + at] += sign * (low & _MASK)
-    area[base + DIGITS + at + 1] += sign * ((low >> 32) + (high & _MASK))
-    area[base + DIGITS + at + 2] += sign * (high >> 32)
-    touch(area, base, at, at + 2)
+    add_mantissa(area, base, mantissa, exponent - 1075 + 32 * OFFSET_1, sign if bits >= 0 else -sign)
 
 
 @njit(cache=True)
@@ -259,7 +260,7 @@ def divide(limbs, count, divisor):
 
 
 @njit(cache=True)
-def _multiply(left, left_count, right, right_count, out):
+def multiply(left, left_count, right, right_count, out):
     """Out = left * right in 32-bit limbs; `out` has room for both counts and is cleared here."""
     for i in range(left_count + right_count):
         out[i] = _U0
@@ -346,12 +347,12 @@ def _variance(area, first, second, n, lowest):
     factor = np.empty(2, np.uint64)
     factor[0], factor[1] = np.uint64(n) & _M32, np.uint64(n) >> _U32
     _, count = magnitude_limbs(area, second, scratch)
-    _multiply(scratch, count, factor, 2, squares)
+    multiply(scratch, count, factor, 2, squares)
     squares_count, squares_low = count + 2, area[second + LO]
     low, product_count = squares_low, 0
     if area[first + LO] <= area[first + HI]:
         _, count = magnitude_limbs(area, first, scratch)
-        _multiply(scratch, count, scratch, count, product)
+        multiply(scratch, count, scratch, count, product)
         product_low, product_count = 2 * area[first + LO], 2 * count
         low = min(squares_low, product_low)
     high = squares_low + squares_count

@@ -1,7 +1,8 @@
-"""Sum, mean and standard deviation from exact power sums: integers on a fixed grid, so grouping can never show.
+"""Sum, mean, standard deviation, skewness and kurtosis from exact power sums: integers on a fixed grid, so grouping can never show.
 
 The plain state holds sum(x^p) as one Python integer in units of 2^(-1088 p). Results are the correctly rounded true values
-(`math.fsum`, `statistics.mean`, `statistics.variance`); std is the square root of the true variance rounded to 53 bits.
+(`math.fsum`, `statistics.mean`, `statistics.variance`); std is the square root of the true variance rounded to 53 bits, skew and
+kurtosis a few operations on true central moments rounded to 53 bits.
 """
 
 from __future__ import annotations
@@ -59,10 +60,8 @@ class Moments(Aggregate[PowerSums]):
     def decode(self, words: tuple[int, ...]) -> PowerSums:
         at, sums = 1, []
         for _ in range(self.order):
-            low, count = words[at], words[at + 1]
-            digits = words[at + 2 : at + 2 + count]
-            sums.append(sum(digit << (BIN_BITS * (low + i)) for i, digit in enumerate(digits)))
-            at += 2 + count
+            sums.append(from_digits(words, at))
+            at += 2 + words[at + 1]
         return PowerSums(words[0], tuple(sums))
 
 
@@ -78,6 +77,12 @@ def balanced_digits(total: int) -> list[int]:
         digits.pop(0)
         low += 1
     return [low if digits else 0, len(digits), *digits]
+
+
+def from_digits(words: tuple[int, ...], at: int) -> int:
+    """The integer whose `balanced_digits` stand at words[at]."""
+    low, count = words[at], words[at + 1]
+    return sum(digit << (BIN_BITS * (low + i)) for i, digit in enumerate(words[at + 2 : at + 2 + count]))
 
 
 class Sum(Moments):
@@ -151,6 +156,57 @@ class Std(Moments):
             return math.ldexp(math.sqrt(scaled), shift // 2)
         except OverflowError:
             return OVERFLOW
+
+
+class Skew(Moments):
+    """Sample skewness (adjusted Fisher-Pearson); null below three values and of a constant, which has no shape."""
+
+    name: ClassVar[str] = "skew"
+    state: ClassVar[str] = "moments3"
+    order: ClassVar[int] = 3
+
+    def result(self, state: PowerSums, t_us: int, window: Window) -> Any:
+        n, (first, second, third) = state.n, state.sums
+        squares = n * second - first * first
+        if n < 3 or squares == 0:
+            return None
+        a, a_exponent = rounded_53(squares)
+        b, b_exponent = rounded_53(n * n * third - 3 * n * first * second + 2 * first**3)
+        if a_exponent & 1:
+            a, a_exponent = a * 2.0, a_exponent - 1
+        value = math.sqrt(float(n) * float(n - 1)) / float(n - 2) * (b / (a * math.sqrt(a)))
+        # The units cancel: those of a cube in b, those of a square to the power of 3/2 below it.
+        return math.ldexp(value, max(b_exponent - 3 * (a_exponent // 2), LEAST_EXPONENT)) + 0.0
+
+
+class Kurtosis(Moments):
+    """Sample excess kurtosis (0 of a normal distribution); null below four values and of a constant, which has no shape."""
+
+    name: ClassVar[str] = "kurtosis"
+    state: ClassVar[str] = "moments4"
+    order: ClassVar[int] = 4
+
+    def result(self, state: PowerSums, t_us: int, window: Window) -> Any:
+        n, (first, second, third, fourth) = state.n, state.sums
+        squares = n * second - first * first
+        if n < 4 or squares == 0:
+            return None
+        fourths = n**3 * fourth - 4 * n * n * first * third + 6 * n * first * first * second - 3 * first**4
+        a, a_exponent = rounded_53(squares)
+        k, k_exponent = rounded_53((n + 1) * fourths - 3 * (n - 1) * squares * squares)
+        value = float(n - 1) / (float(n - 2) * float(n - 3)) * (k / (a * a))
+        return math.ldexp(value, max(k_exponent - 2 * a_exponent, LEAST_EXPONENT)) + 0.0
+
+
+LEAST_EXPONENT = -10_000
+"""Below every exponent of float64."""
+
+
+def rounded_53(number: int) -> tuple[float, int]:
+    """(m, e): m * 2^e is nearest to an integer of any size (ties to even), m of 53 bits and in [0.5, 1), or 0."""
+    shift = max(number.bit_length() - 53, 0)
+    mantissa, exponent = math.frexp(number / (1 << shift))
+    return mantissa, exponent + shift
 
 
 def _rounded(numerator: int, denominator: int) -> Any:

@@ -12,20 +12,24 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from twofold.algebra import states
+from twofold.algebra import buckets, sliding_ranks, sliding_sets, states
 from twofold.algebra.kinds import (
     COUNT,
+    DECAYED,
     EARLIEST,
+    EMPTY,
     FIRST_K,
+    HISTOGRAM,
     LAST,
     LAST_K,
     MAX,
     MIN,
-    MOMENTS1,
-    MOMENTS2,
     NEWEST,
+    PRESENT,
+    SKETCH,
     sortable,
 )
+from twofold.algebra.powers import is_powers
 from twofold.instants import BEGIN_US
 
 Words = NDArray[np.int64]
@@ -121,17 +125,24 @@ def slide(events, rows, asked, areas, out):
     if kind == COUNT or kind == LAST or kind == EARLIEST or kind == NEWEST or kind == FIRST_K or kind == LAST_K:
         _look_up(events, rows, asked, areas[0], out)
         return
+    if sliding_sets.is_set(kind):
+        _slide_sets(events, rows, asked, areas, out)
+        return
     most = 1
     for g in range(rows.starts.size - 1):
         if rows.starts[g] < rows.starts[g + 1]:
             most = max(most, rows.high[rows.starts[g + 1] - 1] - rows.low[rows.starts[g]])
     queue = np.empty(most if kind == MIN or kind == MAX else 1, np.int64)
+    numbers, least = _bucket_numbers(events, asked, areas[0]) if kind == SKETCH else (np.empty(0, np.int64), np.int64(0))
+    counts, begins = sliding_ranks.new_multiset(numbers.max() + 1 if numbers.size else 1)
     for g in range(rows.starts.size - 1):
         first, last = rows.starts[g], rows.starts[g + 1]
         if first == last:
             continue
-        if kind == MOMENTS1 or kind == MOMENTS2:
+        if kind == HISTOGRAM or kind == DECAYED or is_powers(kind):
             _slide_sums(first, last, events, rows, asked, areas, out)
+        elif kind == SKETCH:
+            _slide_sketch(first, last, events, rows, asked, areas, out, numbers, least, counts, begins)
         elif kind == MIN or kind == MAX:
             _slide_extreme(first, last, events, rows, asked, areas, out, queue)
         else:
@@ -178,14 +189,92 @@ def _slide_sums(first_row, last_row, events, rows, asked, areas, out):
             low, high = rows.low[row], rows.low[row]
         for i in range(high, rows.high[row]):
             if all_have or events.ranks[i] < events.ranks[i + 1]:
-                states.add(area, 0, kind, value_kind, 0, 0, 0, events.values[i], 1)
+                states.add(area, 0, kind, value_kind, events.times[i], 0, 0, events.values[i], 1)
         for i in range(low, rows.low[row]):
             if all_have or events.ranks[i] < events.ranks[i + 1]:
-                states.add(area, 0, kind, value_kind, 0, 0, 0, events.values[i], -1)
+                states.add(area, 0, kind, value_kind, events.times[i], 0, 0, events.values[i], -1)
         low, high = rows.low[row], rows.high[row]
         if rows.is_hidden[row]:
             _recount(row, events, rows, asked, areas[1], out)
         else:
+            _write(row, rows, asked, area, out)
+    states.clear(area, 0, kind)
+
+
+@njit(cache=True)
+def _bucket_numbers(events, asked, area):
+    """(each value's signed bucket, counted from the least of all; that least). A null has some bucket too."""
+    numbers = np.empty(events.values.size, np.int64)
+    for i in range(numbers.size):
+        numbers[i] = buckets.bucket_of(events.values[i], asked.value_kind, area[1])
+    least = numbers.min() if numbers.size else np.int64(0)
+    return numbers - least, least
+
+
+@njit(cache=True)
+def _slide_sketch(first_row, last_row, events, rows, asked, areas, out, numbers, least, counts, begins):
+    """Quantiles of one group: an ordered multiset of bucket numbers; which magnitudes count as 0 is seen at the end."""
+    all_have = events.ranks.size == 0
+    levels, ring = begins.size - 2, buckets.OCTAVES << areas[0][1]
+    low, high = rows.low[first_row], rows.low[first_row]
+    for row in range(first_row, last_row + 1):
+        # After the last row the window is emptied.
+        until, end = (rows.low[row], rows.high[row]) if row < last_row else (high, high)
+        for i in range(low, min(until, high)):
+            if all_have or events.ranks[i] < events.ranks[i + 1]:
+                sliding_ranks.change(counts, begins, levels, numbers[i], -1)
+        for i in range(max(until, high), end):
+            if all_have or events.ranks[i] < events.ranks[i + 1]:
+                sliding_ranks.change(counts, begins, levels, numbers[i], 1)
+        low, high = until, end
+        if row == last_row:
+            return
+        if rows.is_hidden[row]:
+            _recount(row, events, rows, asked, areas[1], out)
+            continue
+        n = sliding_ranks.total(counts, begins, levels)
+        top = np.int64(0)
+        if n:
+            first = sliding_ranks.kth(counts, begins, levels, 0) + least
+            top = max(abs(first), abs(sliding_ranks.kth(counts, begins, levels, n - 1) + least))
+        for i in range(asked.operations.size):
+            out.codes[i, row] = PRESENT if n else EMPTY
+            if n:
+                bucket = sliding_ranks.kth(counts, begins, levels, buckets.rank_of(asked.arguments[i], n)) + least
+                value = buckets.value_of_bucket(bucket, areas[0][1]) if abs(bucket) > max(top - ring, 0) else 0.0
+                out.floats[asked.places[i] * rows.t.size + row] = value
+
+
+@njit(cache=True)
+def _slide_sets(events, rows, asked, areas, out):
+    """States of sets, of all groups: events enter the window and leave it again."""
+    held = sliding_sets.new_held(asked.kind, areas[0], events.values, rows)
+    for g in range(rows.starts.size - 1):
+        first, last = rows.starts[g], rows.starts[g + 1]
+        if first < last:
+            mine = sliding_sets.of_group(held, asked.kind, events.values, rows.low[first], rows.high[last - 1])
+            _slide_set(first, last, events, rows, asked, areas, out, mine)
+
+
+@njit(cache=True)
+def _slide_set(first_row, last_row, events, rows, asked, areas, out, held):
+    area, kind, value_kind = areas[0], asked.kind, asked.value_kind
+    all_have = events.ranks.size == 0
+    low, high = rows.low[first_row], rows.low[first_row]
+    for row in range(first_row, last_row + 1):
+        # After the last row the window is emptied.
+        until, end = (rows.low[row], rows.high[row]) if row < last_row else (high, high)
+        for i in range(low, min(until, high)):
+            if all_have or events.ranks[i] < events.ranks[i + 1]:
+                sliding_sets.change(held, area, kind, value_kind, events.values[i], -1)
+        for i in range(max(until, high), end):
+            if all_have or events.ranks[i] < events.ranks[i + 1]:
+                sliding_sets.change(held, area, kind, value_kind, events.values[i], 1)
+        low, high = until, end
+        if row < last_row and rows.is_hidden[row]:
+            _recount(row, events, rows, asked, areas[1], out)
+        elif row < last_row:
+            sliding_sets.show(held, area, kind)
             _write(row, rows, asked, area, out)
     states.clear(area, 0, kind)
 

@@ -1,56 +1,67 @@
 """States compiled: areas (open states in an int64 array) and words (closed states in a blob), one dispatch for all kinds.
 
-Area of a kind: count `[n]`; moments1 `[n, accumulator]`; moments2 `[n, accumulator, accumulator of squares]`; min and max
-`[n, sortable value]`; newest `[n, event_time]`; last and first `[n, event_time, major, minor, value]`; the others as their modules
-have them, their size as the second word, which stays. A value is a word; a *wide* value (text, row) is a reference as `wide.py` has it.
+Area of a kind: count `[n]`; min and max `[n, sortable value]`; newest `[n, event_time]`; last and first `[n, event_time, major, minor,
+value]`; the others as their modules have them, the size of those that have one as the second word, which stays. A value is a word; a
+*wide* value (text, row) is a reference as `wide.py` has it.
 """
 
 from __future__ import annotations
 
 from numba import njit
 
-from twofold.algebra import exact, listing
-from twofold.algebra.exact import BINS_1, BINS_2, DIGITS, HI, LO, OFFSET_1
+from twofold.algebra import buckets, decaying, listing, powers, registers, value_sets
+from twofold.algebra.hashing import hash_wide, hash_word
 from twofold.algebra.kinds import (
     COUNT,
+    DECAYED,
     EARLIEST,
     EMPTY,
-    FLOAT,
+    HISTOGRAM,
     INT,
     LAST,
     LAST_K,
     MAX,
     MIN,
-    MOMENTS1,
-    MOMENTS2,
     NEWEST,
+    OP_BIN,
     OP_COUNT,
+    OP_DECAYED_MEAN,
+    OP_DECAYED_SUM,
+    OP_DISTINCT,
+    OP_DISTINCT_EXACT,
     OP_LIST,
-    OP_MEAN,
+    OP_QUANTILE,
     OP_RATE,
     OP_SINCE,
-    OP_STD,
-    OP_SUM,
     OP_VALUE,
-    OP_VAR,
     OVERFLOW,
     PRESENT,
+    REGISTERS,
+    SKETCH,
+    VALUES,
     WIDE,
     sortable,
 )
 from twofold.algebra.listing import is_list
+from twofold.algebra.powers import is_powers
 from twofold.algebra.wide import copy_wide, is_less, referenced_words, wide_words
 from twofold.instants import US_PER_SECOND
 
-FIRST = 1
-SECOND = 1 + DIGITS + BINS_1
-_AREA_SIZES = {COUNT: 1, MOMENTS1: SECOND, MOMENTS2: SECOND + DIGITS + BINS_2, MIN: 2, MAX: 2, LAST: 5, EARLIEST: 5, NEWEST: 2}
+_AREA_SIZES = {**powers.AREA_SIZES, DECAYED: decaying.AREA_SIZE, COUNT: 1, MIN: 2, MAX: 2, LAST: 5, EARLIEST: 5, NEWEST: 2}
 
 
 def area_size(kind: int, size: int) -> int:
     """Words of an area of a kind, whose own size is `size` where it has one."""
     if kind in _AREA_SIZES:
         return _AREA_SIZES[kind]
+    if kind == HISTOGRAM:
+        return buckets.BINS + size
+    if kind == SKETCH:
+        return buckets.sketch_size(size)
+    if kind == REGISTERS:
+        return registers.area_size(size)
+    if kind == VALUES:
+        return value_sets.area_size(size)
     return listing.ENTRIES + size * (4 if kind <= LAST_K else 1)
 
 
@@ -62,42 +73,45 @@ def prepare(area, kinds, bases, sizes):
         area[base] = 0
         if sizes[slot]:
             area[base + 1] = sizes[slot]
-        if kinds[slot] in (MOMENTS1, MOMENTS2):
-            area[base + FIRST + LO], area[base + FIRST + HI] = BINS_1, -1
-        if kinds[slot] == MOMENTS2:
-            area[base + SECOND + LO], area[base + SECOND + HI] = BINS_2, -1
+        if kinds[slot] == SKETCH:
+            buckets.prepare_sketch(area, base)
+        elif kinds[slot] == DECAYED:
+            decaying.prepare(area, base)
+        elif is_powers(kinds[slot]):
+            powers.prepare(area, base, kinds[slot])
 
 
 @njit(cache=True)
 def clear(area, base, kind):
     """Make one area zero again."""
     area[base] = 0
-    if kind == MOMENTS1 or kind == MOMENTS2:
-        exact.clear(area, base + FIRST, BINS_1)
-    if kind == MOMENTS2:
-        exact.clear(area, base + SECOND, BINS_2)
-    if is_list(kind):
+    if is_powers(kind):
+        powers.clear(area, base, kind)
+    elif kind == DECAYED:
+        decaying.clear(area, base)
+    elif is_list(kind):
         area[base + listing.HELD] = 0
+    elif kind == REGISTERS:
+        registers.clear(area, base)
+    elif kind == VALUES:
+        area[base + value_sets.HELD] = 0
+    elif kind == HISTOGRAM:
+        buckets.clear_histogram(area, base)
+    elif kind == SKETCH:
+        buckets.clear_sketch(area, base)
 
 
 @njit(cache=True)
 def add(area, base, kind, value_kind, time, major, minor, word, sign):
-    """Add an event (sign 1) or take one away (sign -1, only count and moments); the words of min and max order as integers or floats."""
+    """Add an event (sign 1) or take one away (sign -1: what is a group); the words of min and max order as integers or floats."""
+    if kind == HISTOGRAM:
+        buckets.add_bin(area, base, word, sign)
+        return
     area[base] += sign
-    if kind == MOMENTS1 or kind == MOMENTS2:
-        if value_kind == FLOAT:
-            exact.add_float(area, base + FIRST, word, sign)
-        else:
-            exact.add_int(area, base + FIRST, word, sign)
-        if kind == MOMENTS2:
-            if value_kind == FLOAT:
-                exact.add_float_square(area, base + SECOND, word, sign)
-            else:
-                exact.add_int_square(area, base + SECOND, word, sign)
-            if area[base] & (exact.SAFE_ADDITIONS - 1) == 0:
-                exact.normalise(area, base + SECOND, BINS_2)
-        if area[base] & (exact.SAFE_ADDITIONS - 1) == 0:
-            exact.normalise(area, base + FIRST, BINS_1)
+    if is_powers(kind):
+        powers.add(area, base, kind, value_kind, word, sign)
+    elif kind == DECAYED:
+        decaying.add(area, base, value_kind, time, word, sign)
     elif _is_extreme(kind):
         key = time if kind == NEWEST else sortable(word, value_kind)
         if area[base] == 1 or (key < area[base + 1]) == (kind == MIN):
@@ -107,6 +121,12 @@ def add(area, base, kind, value_kind, time, major, minor, word, sign):
     elif is_list(kind):
         held = sortable(word, value_kind) if kind > LAST_K else word
         listing.insert(area, base, kind, INT, time, major, minor, held, area, area)
+    elif kind == REGISTERS:
+        registers.insert(area, base, word if value_kind == WIDE else hash_word(word, value_kind))
+    elif kind == VALUES:
+        value_sets.insert(area, base, INT, sortable(word, value_kind), area, area)
+    elif kind == SKETCH:
+        buckets.add_bucket(area, base, buckets.bucket_of(word, value_kind, area[base + 1]), 1)
 
 
 @njit(cache=True, inline="always")
@@ -119,6 +139,12 @@ def add_event(area, base, kind, value_kind, time, major, minor, word, words, hea
     elif value_kind == WIDE and is_list(kind):
         area[base] += 1
         listing.insert(area, base, kind, value_kind, time, major, minor, word, words, heap)
+    elif value_kind == WIDE and kind == REGISTERS:
+        area[base] += 1
+        registers.insert(area, base, hash_wide(words, word) if word >= 0 else hash_wide(heap, ~word))
+    elif value_kind == WIDE and kind == VALUES:
+        area[base] += 1
+        value_sets.insert(area, base, value_kind, word, words, heap)
     else:
         add(area, base, kind, value_kind, time, major, minor, word, 1)
 
@@ -153,10 +179,10 @@ def merge_areas(area, base, other, other_base, kind, value_kind, words, heap):
     n = other[other_base]
     if n == 0:
         return
-    if kind == MOMENTS1 or kind == MOMENTS2:
-        _merge_digits(area, base + FIRST, other, other_base + FIRST)
-        if kind == MOMENTS2:
-            _merge_digits(area, base + SECOND, other, other_base + SECOND)
+    if is_powers(kind):
+        powers.merge(area, base, other, other_base, kind)
+    elif kind == DECAYED:
+        decaying.merge(area, base, other, other_base)
     elif _is_wide_extreme(kind, value_kind):
         reference = other[other_base + 1]
         if area[base] == 0 or is_less(reference, area[base + 1], words, heap) == (kind == MIN):
@@ -171,16 +197,15 @@ def merge_areas(area, base, other, other_base, kind, value_kind, words, heap):
         area[base + 1 : base + 5] = other[other_base + 1 : other_base + 5]
     elif is_list(kind):
         listing.merge(area, base, other, other_base, kind, value_kind, words, heap)
+    elif kind == REGISTERS:
+        registers.merge(area, base, other, other_base)
+    elif kind == VALUES:
+        value_sets.merge(area, base, other, other_base, value_kind, words, heap)
+    elif kind == HISTOGRAM:
+        buckets.merge_histogram(area, base, other, other_base)
+    elif kind == SKETCH:
+        buckets.merge_sketch(area, base, other, other_base)
     area[base] += n
-
-
-@njit(cache=True, inline="always")
-def _merge_digits(area, base, other, other_base):
-    low, high = other[other_base + LO], other[other_base + HI]
-    if low <= high:
-        for i in range(low, high + 1):
-            area[base + DIGITS + i] += other[other_base + DIGITS + i]
-        exact.touch(area, base, low, high)
 
 
 @njit(cache=True)
@@ -188,10 +213,10 @@ def merge_words(area, base, kind, value_kind, words, at, heap):
     """Merge the closed state at words[at] into an area; returns where the next state begins."""
     n = words[at]
     at += 1
-    if kind == MOMENTS1 or kind == MOMENTS2:
-        at = _merge_closed_digits(area, base + FIRST, words, at)
-        if kind == MOMENTS2:
-            at = _merge_closed_digits(area, base + SECOND, words, at)
+    if is_powers(kind):
+        at = powers.merge_words(area, base, kind, words, at)
+    elif kind == DECAYED:
+        at = decaying.merge_words(area, base, n, words, at)
     elif _is_wide_extreme(kind, value_kind):
         if n:
             if area[base] == 0 or is_less(at, area[base + 1], words, heap) == (kind == MIN):
@@ -209,34 +234,39 @@ def merge_words(area, base, kind, value_kind, words, at, heap):
         at += 3 + (wide_words(words, at + 3) if value_kind == WIDE else 1)
     elif is_list(kind):
         at = listing.merge_words(area, base, kind, value_kind, words, at, heap)
+    elif kind == REGISTERS:
+        at = registers.merge_words(area, base, words, at)
+    elif kind == VALUES:
+        at = value_sets.merge_words(area, base, value_kind, words, at, heap)
+    elif kind == HISTOGRAM:
+        at = buckets.merge_histogram_words(area, base, words, at)
+    elif kind == SKETCH:
+        at = buckets.merge_sketch_words(area, base, words, at)
     area[base] += n
     return at
-
-
-@njit(cache=True, inline="always")
-def _merge_closed_digits(area, base, words, at):
-    low, count = words[at], words[at + 1]
-    if count:
-        for i in range(count):
-            area[base + DIGITS + low + i] += words[at + 2 + i]
-        exact.touch(area, base, low, low + count - 1)
-    return at + 2 + count
 
 
 @njit(cache=True)
 def closed_size(area, base, kind, value_kind, words, heap):
     """An upper bound of the words that `close` will write."""
-    if kind == MOMENTS1 or kind == MOMENTS2:
-        size = 1 + 2 + max(area[base + FIRST + HI] - area[base + FIRST + LO] + 3, 0)
-        if kind == MOMENTS2:
-            size += 2 + max(area[base + SECOND + HI] - area[base + SECOND + LO] + 3, 0)
-        return size
+    if is_powers(kind):
+        return 1 + powers.closed_size(area, base, kind)
+    if kind == DECAYED:
+        return 1 + decaying.closed_size(area, base)
     if area[base] and _is_wide_extreme(kind, value_kind):
         return 1 + referenced_words(area[base + 1], words, heap)
     if area[base] and _is_ordered(kind) and value_kind == WIDE:
         return 4 + referenced_words(area[base + 4], words, heap)
     if is_list(kind):
         return 1 + listing.closed_size(area, base, kind, value_kind, words, heap)
+    if kind == REGISTERS:
+        return 1 + registers.closed_size(area, base)
+    if kind == VALUES:
+        return 1 + value_sets.closed_size(area, base, value_kind, words, heap)
+    if kind == HISTOGRAM:
+        return 2 + area[base + 1]
+    if kind == SKETCH:
+        return 1 + buckets.sketch_closed_size(area, base)
     return 5
 
 
@@ -245,10 +275,10 @@ def close(area, base, kind, value_kind, out, at, words, heap):
     """Write an area as canonical words to out[at]; returns where the next state begins."""
     out[at] = area[base]
     at += 1
-    if kind == MOMENTS1 or kind == MOMENTS2:
-        at = _close_digits(area, base + FIRST, BINS_1, out, at)
-        if kind == MOMENTS2:
-            at = _close_digits(area, base + SECOND, BINS_2, out, at)
+    if is_powers(kind):
+        at = powers.close(area, base, kind, out, at)
+    elif kind == DECAYED:
+        at = decaying.close(area, base, out, at)
     elif _is_wide_extreme(kind, value_kind):
         if area[base]:
             at = copy_wide(area[base + 1], words, heap, out, at)
@@ -266,20 +296,15 @@ def close(area, base, kind, value_kind, out, at, words, heap):
             at += 1
     elif is_list(kind):
         at = listing.close(area, base, kind, value_kind, out, at, words, heap)
+    elif kind == REGISTERS:
+        at = registers.close(area, base, out, at)
+    elif kind == VALUES:
+        at = value_sets.close(area, base, value_kind, out, at, words, heap)
+    elif kind == HISTOGRAM:
+        at = buckets.close_histogram(area, base, out, at)
+    elif kind == SKETCH:
+        at = buckets.close_sketch(area, base, out, at)
     return at
-
-
-@njit(cache=True)
-def _close_digits(area, base, bins, out, at):
-    exact.normalise(area, base, bins)
-    low, count = area[base + LO], area[base + HI] - area[base + LO] + 1
-    if count <= 0:
-        out[at], out[at + 1] = 0, 0
-        return at + 2
-    out[at], out[at + 1] = low, count
-    for i in range(count):
-        out[at + 2 + i] = area[base + DIGITS + low + i]
-    return at + 2 + count
 
 
 @njit(cache=True)
@@ -308,24 +333,19 @@ def result(area, base, kind, value_kind, op, argument, t, width, out, out_floats
     if op == OP_LIST:
         listing.result(area, base, kind, value_kind, out, at, stride)
         return PRESENT
-    return _number(area, base, value_kind, op, n, out, out_floats, at)
-
-
-@njit(cache=True)
-def _number(area, base, value_kind, op, n, out, out_floats, at):
-    """Write the result of exact sums; returns its status."""
-    if op == OP_SUM and value_kind == INT:
-        value, is_beyond = exact.rounded_int(area, base + FIRST, BINS_1)
-        out[at] = value
-        return OVERFLOW if is_beyond else PRESENT
-    if op == OP_STD or op == OP_VAR:
-        if n < 2:
-            return EMPTY
-        if op == OP_STD:
-            number, is_beyond = exact.standard_deviation(area, base + FIRST, base + SECOND, n)
-        else:
-            number, is_beyond = exact.variance(area, base + FIRST, base + SECOND, n)
-    else:
-        number, is_beyond = exact.rounded_quotient(area, base + FIRST, BINS_1, OFFSET_1, n if op == OP_MEAN else 1)
-    out_floats[at] = number
-    return OVERFLOW if is_beyond else PRESENT
+    if op == OP_DISTINCT:
+        out[at] = registers.estimate(area, base)
+        return PRESENT
+    if op == OP_DISTINCT_EXACT:
+        out[at] = max(area[base + value_sets.HELD], 0)
+        return OVERFLOW if area[base + value_sets.HELD] == value_sets.OVERFLOWN else PRESENT
+    if op == OP_BIN:
+        out[at] = area[base + buckets.BINS + argument]
+        return PRESENT
+    if op == OP_QUANTILE:
+        return buckets.quantile(area, base, argument, out_floats, at)
+    if op == OP_DECAYED_SUM:
+        return decaying.total_at(area, base, t, out_floats, at)
+    if op == OP_DECAYED_MEAN:
+        return decaying.mean(area, base, out_floats, at)
+    return powers.result(area, base, value_kind, op, n, out, out_floats, at)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple, Optional, Union
 
 from twofold.definitions.base import Place, caller_place
+from twofold.errors import DefinitionError
 from twofold.instants import duration_text, duration_us
 
 if TYPE_CHECKING:
@@ -125,6 +127,49 @@ def var(value: Value, over: Over = None, *, where: Condition = None, hop: Window
     return _feature("var", value, over, where, hop, ago)
 
 
+def skew(value: Value, over: Over = None, *, where: Condition = None, hop: Window | None = None, ago: Window | None = None) -> Feature:
+    """Sample skewness (adjusted Fisher-Pearson, as in pandas) of the true moments; null below three values and of a constant."""
+    return _feature("skew", value, over, where, hop, ago)
+
+
+def kurtosis(value: Value, over: Over = None, *, where: Condition = None, hop: Window | None = None, ago: Window | None = None) -> Feature:
+    """Sample excess kurtosis (0 of a normal distribution, as in pandas) of the true moments; null below four values and of a constant."""
+    return _feature("kurtosis", value, over, where, hop, ago)
+
+
+def decayed_sum(
+    value: Value,
+    half_life: Window,
+    over: Over = None,
+    *,
+    where: Condition = None,
+    hop: Window | None = None,
+    ago: Window | None = None,
+) -> Feature:
+    """The sum of the values, each times 2^(-(t - event_time) / half_life); 0 in an empty window."""
+    return _feature("decayed_sum", value, over, where, hop, ago, (_with_half_life(half_life),))
+
+
+def decayed_mean(
+    value: Value,
+    half_life: Window,
+    over: Over = None,
+    *,
+    where: Condition = None,
+    hop: Window | None = None,
+    ago: Window | None = None,
+) -> Feature:
+    """The mean of the values, each by the weight 2^(-(t - event_time) / half_life); null in an empty window."""
+    return _feature("decayed_mean", value, over, where, hop, ago, (_with_half_life(half_life),))
+
+
+def _with_half_life(half_life: Window) -> Part:
+    """The parameter in one form for one length, so that "60m" and "1h" are one feature; `check` refuses what is no duration."""
+    with suppress(DefinitionError):
+        half_life = duration_text(duration_us(half_life))
+    return Part("", {"half_life": half_life})
+
+
 def share(value: Value, over: Over = None, *, where: Condition = None, hop: Window | None = None, ago: Window | None = None) -> Feature:
     """Share of the events that meet a condition (a boolean column or expression); null in an empty window."""
     return _feature("share", value, over, where, hop, ago)
@@ -199,3 +244,84 @@ def largest_k(
 ) -> Feature:
     """A list of the k largest values, the largest first, equal ones each; shorter where there are fewer, null in an empty window."""
     return _feature("largest_k", value, over, where, hop, ago, (Part("", {"k": k}),))
+
+
+def quantile(
+    value: Value,
+    q: float,
+    over: Over = None,
+    *,
+    error: float = 0.01,
+    where: Condition = None,
+    hop: Window | None = None,
+    ago: Window | None = None,
+) -> Feature:
+    """The value below which the share `q` lies: that at rank floor(q (n - 1)), within a relative `error`; null in an empty window."""
+    return _feature("quantile", value, over, where, hop, ago, (Part("", {"q": q, "error": error}),))
+
+
+def quantiles(
+    value: Value,
+    qs: Sequence[float],
+    over: Over = None,
+    *,
+    error: float = 0.01,
+    where: Condition = None,
+    hop: Window | None = None,
+    ago: Window | None = None,
+) -> Feature:
+    """Several quantiles of one sketch, a feature each: `delay` at 0.5 and 0.999 gives `delay_p50_<window>`, `delay_p99_9_<window>`."""
+    parts = tuple(Part(f"p{_percent(q)}", {"q": q, "error": error}) for q in qs)
+    return _feature("quantile", value, over, where, hop, ago, parts)
+
+
+def _percent(q: Any) -> str:
+    return f"{q * 100:.10g}".replace(".", "_") if isinstance(q, int | float) else str(q)
+
+
+def histogram(
+    value: Value,
+    categories: Sequence[str | int | bool],
+    over: Over = None,
+    *,
+    where: Condition = None,
+    hop: Window | None = None,
+    ago: Window | None = None,
+) -> Feature:
+    """How many events each category has, a feature each: `<name>_<category>_<window>`; other values are left out; 0 in an empty window."""
+    import polars as pl
+
+    column, code = pl.col(value) if isinstance(value, str) else value, pl.lit(None, pl.Int64)
+    for number, category in enumerate(categories):
+        code = pl.when(column == category).then(number).otherwise(code)
+    parts = tuple(
+        Part(str(category).lower() if isinstance(category, bool) else str(category), {"bin": number, "bins": len(categories)})
+        for number, category in enumerate(categories)
+    )
+    return _feature("histogram", code, over, where, hop, ago, parts)
+
+
+def distinct(
+    value: Value,
+    over: Over = None,
+    *,
+    error: float = 0.02,
+    where: Condition = None,
+    hop: Window | None = None,
+    ago: Window | None = None,
+) -> Feature:
+    """About how many distinct values there are, with a standard error of at most the share `error`; 0 in an empty window."""
+    return _feature("distinct", value, over, where, hop, ago, (Part("", {"error": error}),))
+
+
+def distinct_exact(
+    value: Value,
+    over: Over = None,
+    *,
+    at_most: int = 1000,
+    where: Condition = None,
+    hop: Window | None = None,
+    ago: Window | None = None,
+) -> Feature:
+    """How many distinct values there are; null with the status `overflow` above `at_most`; 0 in an empty window."""
+    return _feature("distinct_exact", value, over, where, hop, ago, (Part("", {"at_most": at_most}),))

@@ -58,7 +58,7 @@ class Fitted:
     format: str
     content: bytes
     output: str
-    outputs: dict[str, str]
+    outputs: tuple[tuple[str, str], ...]
 
 
 def fit_model(
@@ -75,21 +75,22 @@ def fit_model(
     """
     if not model.label_names:
         ((format, content), output) = _fitted(model.estimator, matrix, labels[0], columns, categorical, weight)
-        return Fitted(format, content, output, {})
+        return Fitted(format, content, output, ())
     names, given = model.label_names, model.estimator
     if not isinstance(given, Mapping) and len(names) > 1 and library(format_of(given)).takes_several(given):
         for name, values in zip(names, labels, strict=True):
             with _told_of(name):
                 _checked_labels(values, len(np.asarray(matrix)), library(format_of(given)).output_of(given) == "probability")
         ((format, content), output) = _fitted(given, matrix, np.column_stack(labels), columns, categorical, weight)
-        return Fitted(format, content, SEVERAL, dict.fromkeys(names, output))
-    members, outputs = [], {}
+        return Fitted(format, content, SEVERAL, tuple((name, output) for name in names))
+    members, outputs = [], []
     for name, values in zip(names, labels, strict=True):
         with _told_of(name):
             estimator = given[name] if isinstance(given, Mapping) else given
-            ((format, content), outputs[name]) = _fitted(estimator, matrix, values, columns, categorical, weight)
+            ((format, content), output) = _fitted(estimator, matrix, values, columns, categorical, weight)
         members.append((format, content))
-    return Fitted(SEVERAL, packed(members), SEVERAL, outputs)
+        outputs.append((name, output))
+    return Fitted(SEVERAL, packed(members), SEVERAL, tuple(outputs))
 
 
 @contextmanager

@@ -127,7 +127,7 @@ def _metrics(model: Model, predictor: PredictorPlan, judging: pl.DataFrame, regi
     found = (loaded.predict(matrix) if judging.height else np.empty(0)).reshape(judging.height, len(model.labels))
     figures = [
         evaluate(floats(judging[column]), found[:, i], "probability" if kind == "probability" else "value", weight)
-        for i, (column, kind) in enumerate(zip(model.labels, predictor.outputs.values() or [predictor.output], strict=True))
+        for i, (column, kind) in enumerate(zip(model.labels, [kind for _, kind in predictor.outputs] or [predictor.output], strict=True))
     ]
     return dict(zip(model.label_names, figures, strict=True)) if model.label_names else figures[0]
 

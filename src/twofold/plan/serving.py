@@ -144,7 +144,7 @@ class PredictorPlan(Frozen, frozen=True):
     """A trained model: which library's file format, where in the registry, its columns in order and the frozen category codes.
 
     `columns` are the estimator's inputs in order. `categories` maps a column to its texts; the code is the index, unseen is NaN.
-    `output` is "probability" (of the positive class), "value", or "several": then `outputs` says it of each label, in their order.
+    `output` is "probability" (of the positive class), "value", or "several": then `outputs` are (label, what its predictions are).
     """
 
     format: str
@@ -152,7 +152,7 @@ class PredictorPlan(Frozen, frozen=True):
     columns: tuple[str, ...]
     categories: dict[str, tuple[str, ...]]
     output: str
-    outputs: dict[str, str] = {}
+    outputs: tuple[tuple[str, str], ...] = ()
 
 
 class ModelPlan(Frozen, frozen=True):
@@ -183,8 +183,8 @@ class ServingPlan(Frozen, frozen=True):
 
 
 def encode_plan(plan: ServingPlan) -> bytes:
-    """JSON of a plan, the same bytes for the same plan."""
-    return msgspec.json.encode(plan, order="sorted")
+    """JSON of a plan, the same bytes for the same plan. Keys and columns keep their order: it is part of what they mean."""
+    return msgspec.json.encode(plan)
 
 
 def decode_plan(raw: bytes) -> ServingPlan:

@@ -66,7 +66,7 @@ def score(project: Opened, model: str, frame: pl.DataFrame) -> pl.Series:
     found = predictor.predict(matrix_of(frame, plan.columns, plan.categories))
     if not plan.outputs:
         return pl.Series(model, found)
-    return pl.DataFrame(found.reshape(frame.height, len(plan.outputs)), schema=list(plan.outputs)).to_struct(model)
+    return pl.DataFrame(found.reshape(frame.height, len(plan.outputs)), schema=[name for name, _ in plan.outputs]).to_struct(model)
 
 
 def promote(project: Opened, model: str, version: str | None) -> str:

@@ -48,7 +48,7 @@ class _Served:
     def __init__(self, plan: ModelPlan, serving: ServingPlan, load: Load, cache: PredictionCache) -> None:
         self.plan, self.inputs, self.ladder = plan, ModelInputs(plan, serving), Ladder(plan, cache)
         self.title = plan.name if plan.version is None else f"{plan.name}@{plan.version[:8]}"
-        self._labels = () if plan.predictor is None else tuple(plan.predictor.outputs)
+        self._labels = () if plan.predictor is None else tuple(name for name, _ in plan.predictor.outputs)
         self._untold, self._quiet_until_s = 0, 0.0
         self.predictor: Predictor | None = None
         self.failure: Exception | None = None
@@ -309,14 +309,15 @@ def _shape_of(served: _Served, output: str | None) -> Callable[[Any], Any]:
             f"model {served.plan.name!r} has no version that answers: run `twofold train {served.plan.name}`; "
             "of a feature set ask for its vectors"
         )
-    kinds = set(predictor.outputs.values()) or {predictor.output}
+    outputs = dict(predictor.outputs)
+    kinds = set(outputs.values()) or {predictor.output}
     if output is None or kinds == {output}:
         return _same
     allowed = [name for kind in sorted(kinds) for name in _OUTPUTS.get(kind, (kind,)) if name == "class" or len(kinds) == 1]
     if output not in allowed:
         known_to_it = ", ".join(allowed) or "none that can be chosen"
         raise DataError(f"model {served.plan.name!r} has no output {output!r}; it has {known_to_it}.{did_you_mean(output, allowed)}")
-    return (lambda prediction: _classes(prediction, predictor.outputs)) if predictor.outputs else _is_positive
+    return (lambda prediction: _classes(prediction, outputs)) if outputs else _is_positive
 
 
 def _same(prediction: Any) -> Any:

@@ -9,22 +9,23 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from twofold.algebra import sliding
-from twofold.algebra.kinds import EMPTY, KINDS, OPS, PRESENT, STATUSES, ZERO_IF_EMPTY
+from twofold.algebra import sliding, sliding_ranks
+from twofold.algebra.hashing import hash_texts
+from twofold.algebra.kinds import EMPTY, INT, KINDS, OPS, PRESENT, STATUSES, ZERO_IF_EMPTY
 from twofold.algebra.programme import new_areas, value_kind
 from twofold.algebra.words import WIDE_TYPES, element_type
 from twofold.definitions.table import DELETED
 from twofold.plan.inputs import POLARS_TYPES, TIME, words_of
 from twofold.plan.merge import single_slot_programme, wanted_of
 from twofold.plan.serving import FeaturePlan, SlotPlan, ViewPlan, WindowPlan
-from twofold.tables.grouping import grouped_events, grouped_rows, groups_of
+from twofold.tables.grouping import Grouped, grouped_events, grouped_rows, groups_of
 
 Words = NDArray[np.int64]
 
@@ -59,7 +60,7 @@ def point_in_time(
     t = at[rows.order]
     head = t if visibility.head is None else np.minimum(at, visibility.head)[rows.order]
     horizon = t if visibility.horizon is None else visibility.horizon[rows.order]
-    inputs = {slot.input: _input(plan, slot, ready, events.order, times, seen) for slot in plan.slots}
+    inputs = {slot.input: _input(plan, slot, ready, events, times, seen) for slot in plan.slots}
 
     def rows_of(window: WindowPlan) -> sliding.Rows:
         low, high, is_hidden = np.empty(t.size, np.int64), np.empty(t.size, np.int64), np.empty(t.size, np.bool_)
@@ -90,15 +91,20 @@ _NOTHING = np.empty(0, np.int64)
 class _Input:
     """An input by group, and its type name.
 
-    The word of a text is its place among `texts`, which are in order, distinct, and only there if values are compared.
+    The word of a text is its place among `texts`, which are in order, distinct, and only there if values are compared. `places` and
+    `at_place` are `places_within` the groups, `hashes` those of texts; each is only there if a state asks for it.
     """
 
     events: sliding.Events
     kind: str
     texts: pl.Series | None = None
+    places: Words = field(default_factory=lambda: _NOTHING)
+    at_place: Words = field(default_factory=lambda: _NOTHING)
+    hashes: Words = field(default_factory=lambda: _NOTHING)
 
 
-def _input(plan: ViewPlan, slot: SlotPlan, ready: pl.DataFrame, order: Words, times: Words, seen: Words) -> _Input:
+def _input(plan: ViewPlan, slot: SlotPlan, ready: pl.DataFrame, grouped: Grouped, times: Words, seen: Words) -> _Input:
+    order, asking = grouped.order, {other.state for other in plan.slots if other.input == slot.input}
     if slot.input < 0:
         return _Input(sliding.Events(times, seen, np.zeros(order.size, np.int64), _NOTHING, _NOTHING), "event")
     kind, column = plan.inputs[slot.input].type, ready[f"in{slot.input}"]
@@ -109,15 +115,30 @@ def _input(plan: ViewPlan, slot: SlotPlan, ready: pl.DataFrame, order: Words, ti
     texts = None
     if kind not in WIDE_TYPES:
         values = words_of(column)[order]
-    elif any(other.input == slot.input and other.state in _COMPARING for other in plan.slots):
+    elif asking & _COMPARING:
         values = words_of(column.rank("dense").cast(pl.Int64) - 1)[order]
         texts = column.drop_nulls().unique().sort()
     else:
         values = np.zeros(order.size, np.int64)
-    return _Input(sliding.Events(times, seen, values, ranks, positions), kind, texts)
+    places, at_place, hashes = _NOTHING, _NOTHING, _NOTHING
+    if asking & _BY_PLACE:
+        places, at_place = sliding_ranks.places_within(grouped.starts, values, ranks, value_kind(kind))
+    if kind in WIDE_TYPES and "registers" in asking:
+        hashes = _hashes(column)[order]
+    return _Input(sliding.Events(times, seen, values, ranks, positions), kind, texts, places, at_place, hashes)
 
 
-_COMPARING = frozenset({"min", "max", "smallest_k", "largest_k"})
+def _hashes(texts: pl.Series) -> Words:
+    """The hash of each text, of a null that of an empty one."""
+    sizes = texts.str.len_bytes().fill_null(0).to_numpy()
+    raw = (texts.str.join("").item() or "").encode()
+    hashes: Words = hash_texts(np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)]), np.frombuffer(raw, np.uint8))
+    return hashes
+
+
+_BY_PLACE = frozenset({"smallest_k", "largest_k", "values"})
+"""States that slide over places within the groups."""
+_COMPARING = frozenset({"min", "max", *_BY_PLACE})
 """States that compare values."""
 _PLACES = frozenset({"last", "first", "last_k", "first_k"})
 """States of which the engine writes events, not values."""
@@ -166,8 +187,13 @@ def _slide(plan: ViewPlan, features: list[FeaturePlan], source: _Input, rows: sl
         np.array([item.argument for item in wanted], np.int64),
         places[:-1],
     )
+    events = source.events
+    if slot.state in _BY_PLACE:
+        events, asked = events._replace(values=source.places), asked._replace(value_kind=INT)
+    elif slot.state == "registers" and source.hashes.size:
+        events = events._replace(values=source.hashes)
     areas = new_areas(single_slot_programme(slot.state, source.kind, slot.size), 2)
-    sliding.slide(source.events, rows, asked, areas, sliding.Out(words, words.view(np.float64), codes))
+    sliding.slide(events, rows, asked, areas, sliding.Out(words, words.view(np.float64), codes))
     found = [words[begin * count : end * count].reshape(-1, count) for begin, end in pairwise(places)]
     if source.kind == "row":
         return features, found * len(features), np.repeat(codes, len(features), 0)
@@ -212,6 +238,8 @@ def _values(
             values = values.struct.field(feature.parameters["column"])
         index = pl.Series(order[np.where(is_value, words, 0)] if order.size else words).set(pl.Series(~is_value), None)
         return values.gather(index).cast(dtype)
+    if slot.state in _BY_PLACE and words.size and feature.type.startswith("list"):
+        words = source.at_place[words]
     if dtype == pl.String and source.texts is not None:
         return source.texts.gather(pl.Series(words).set(pl.Series(~is_value), None)).cast(dtype)
     series = pl.Series(words.view(np.float64) if dtype == pl.Float64 else words)

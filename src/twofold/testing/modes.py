@@ -30,6 +30,8 @@ from twofold.serve.features import FeatureReader, KeyRead
 from twofold.testing.laws import same_value
 
 _MOST_DIFFERENCES = 20
+_ZERO_OF_SOME = frozenset({"sum", "decayed_sum", "histogram"})
+"""Aggregates that may be 0 though there are values."""
 _POSITION = ("__position_major", "__position_minor")
 
 
@@ -263,5 +265,5 @@ def _statuses(plan: ViewPlan, feature: FeaturePlan, expected: Any, is_row: bool 
             return present if is_row else ("empty",)
         return ("empty", *present) if "column" in feature.parameters else ("empty",)
     if expected == 0 and feature.aggregate in ZERO_IF_EMPTY:
-        return ("empty", *present) if feature.aggregate == "sum" else ("empty",)
+        return ("empty", *present) if feature.aggregate in _ZERO_OF_SOME else ("empty",)
     return present
