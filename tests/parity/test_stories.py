@@ -19,6 +19,7 @@ SETS = (
     ["all", "as_built", "fixed"],
     ["sets", "sets_stream"],
     ["shapes", "shapes_stream"],
+    ["shapes", "shapes_stream"],
     ["shifted", "lists", "buckets"],
     ["exploded", "tagged", "exploded_stream", "exploded_batch"],
 )
