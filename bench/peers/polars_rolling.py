@@ -1,7 +1,7 @@
 """Polars: `rolling` over the union of events and spine rows, sorted by one integer of key and time.
 
-The fastest of four ways that were tried: with `group_by="key"` it takes 1.4 times as long, as `rolling_sum_by` and its like on the same
-integer 1.2 times, as those `.over("key")` 6 times.
+The fastest of four ways that were tried: behind it come `rolling_sum_by` and its like on the same integer, `rolling` with
+`group_by="key"`, and, far behind, `rolling_sum_by` and its like `.over("key")`.
 """
 
 from __future__ import annotations

@@ -147,6 +147,36 @@ BUCKETS = {
     "s": tw.histogram("s", ["", "longer t"], over=W),
     "f": tw.histogram("f", [True, False]),
 }
+OF_SETS = {
+    "distinct_s": tw.distinct("s", over=W),
+    "distinct_x": tw.distinct("x", over=["1m", "7d"], error=0.2),
+    "distinct_d": tw.distinct("d", over="1h", where=pl.col("f")),
+    "distinct_i": tw.distinct("i"),
+    "exact_s": tw.distinct_exact("s", over=W, at_most=3),
+    "exact_x": tw.distinct_exact("x", over=W, at_most=5),
+    "exact_i": tw.distinct_exact("i"),
+    "exact_d": tw.distinct_exact("d", over="7d", at_most=10),
+    "exact_f": tw.distinct_exact("f", over="1h", ago="1h", at_most=1),
+    "smallest_x": tw.smallest_k("x", 3, over=W),
+    "largest_s": tw.largest_k("s", 4, over=["1h", "7d"]),
+    "largest_d": tw.largest_k("d", 2, over="7d"),
+    "smallest_f": tw.smallest_k("f", 3, over="1m"),
+}
+SHAPES = {
+    "skew_x": tw.skew("x", over=W),
+    "kurtosis_x": tw.kurtosis("x", over=["1m", "7d"]),
+    "skew_i": tw.skew("i", over=W, where=pl.col("f")),
+    "kurtosis_i": tw.kurtosis("i"),
+    "std_i": tw.std("i"),
+    "kurtosis_f": tw.kurtosis("f", over=["1h", "7d"], ago="1m"),
+    "heat": tw.decayed_sum("x", "1m", over=W),
+    "heat_all": tw.decayed_sum("x", "3s"),
+    "cold": tw.decayed_sum("i", "400d", over="7d"),
+    "warm": tw.decayed_mean("x", "1m", over=W),
+    "warm_all": tw.decayed_mean("i", "700ms"),
+    "lately": tw.decayed_mean("f", "1h", over=["1h", "7d"], ago="1h"),
+    "sum_i": tw.sum("i"),
+}
 ODD_HOPS = {"q": tw.sum("x", over="1h", hop="15m"), "p": tw.std("x", over="6h", hop="5m"), "r": tw.max("i", over="2d", hop="1d")}
 changed = events.filter(pl.col("i").is_null() | (pl.col("i") != 7)).with_columns(x=pl.col("x") / 3).rename(a="key")
 exploded = changed.explode("parts").filter(pl.col("parts").is_null() | (pl.col("parts") != 1)).with_columns(share=pl.col("parts") / 7)
@@ -169,6 +199,10 @@ VIEWS = {
     "changed": tw.View("changed", changed, by=["b", "key"], features=SOME),
     "shifted": tw.View("shifted", events, by="a", features=SHIFTED),
     "buckets": tw.View("buckets", events, by="a", features=BUCKETS),
+    "sets": tw.View("sets", events, by="a", features=OF_SETS),
+    "sets_stream": tw.View("sets_stream", events, mode="stream", features=OF_SETS),
+    "shapes": tw.View("shapes", events, by="a", features=SHAPES),
+    "shapes_stream": tw.View("shapes_stream", events, mode="stream", features=SHAPES),
     "lists": tw.View("lists", events, by="a", features=LISTS),
     "typed": tw.View("typed", events, by=["f", "d"], features=SOME),
     "stream": tw.View("stream", events, by="a", mode="stream", features={**SOME, "all": tw.std("x")}),

@@ -11,7 +11,7 @@ import pytest
 
 import twofold as tw
 from twofold.clocks import ManualClock
-from twofold.errors import DataError
+from twofold.errors import DataError, SchemaMismatch
 from twofold.instants import DAY_US, HOUR_US, to_datetime
 from twofold.runtime.opened import Opened
 from twofold.testing.modes import history_parity, online_parity
@@ -141,6 +141,8 @@ def test_what_is_no_whole_snapshot_is_refused(open_home: Open) -> None:
         home.append("planes", pl.DataFrame({**rows("a")[0], "taken_at": T}))
     with pytest.raises(DataError, match="has the column 'taken_at', and at= says when it was taken too"):
         home.load("planes", [{**rows("a")[0], "taken_at": T}], at=T)
+    with pytest.raises(SchemaMismatch, match=r"(?s)taken_at is absent.*do not say when the snapshot was taken, give at="):
+        home.load("planes", rows("a"))
     with pytest.raises(DataError, match="nothing says when it was taken; if every key is to be deleted, give at="):
         home.load("planes", [])
     assert home.home.tables.history_version("planes") == 0

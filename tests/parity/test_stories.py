@@ -17,6 +17,9 @@ SETS = (
     ["short", "stream", "rows"],
     ["batch", "changed", "typed"],
     ["all", "as_built", "fixed"],
+    ["sets", "sets_stream"],
+    ["shapes", "shapes_stream"],
+    ["shapes", "shapes_stream"],
     ["shifted", "lists", "buckets"],
     ["exploded", "tagged", "exploded_stream", "exploded_batch"],
 )

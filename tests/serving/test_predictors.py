@@ -19,11 +19,12 @@ import pytest
 from lightgbm import LGBMClassifier, LGBMRegressor
 from numpy.typing import NDArray
 from sklearn.calibration import CalibratedClassifierCV
-from sklearn.compose import ColumnTransformer
+from sklearn.compose import ColumnTransformer, make_column_selector
 from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier, RandomForestRegressor
 from sklearn.impute import SimpleImputer
-from sklearn.linear_model import LogisticRegression, Ridge
-from sklearn.neighbors import KNeighborsRegressor
+from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
+from sklearn.multioutput import MultiOutputClassifier
+from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
 from sklearn.svm import LinearSVC
@@ -32,7 +33,7 @@ from twofold.errors import Corrupt, DataError, DefinitionError, NotYet, Unavaila
 from twofold.learn.fit import fit
 from twofold.predictors import lightgbm as lightgbm_room
 from twofold.predictors import sklearn as sklearn_room
-from twofold.predictors.base import FORMATS, Matrix, Predictor, format_of, library, load_predictor
+from twofold.predictors.base import FORMATS, SEVERAL, Matrix, Predictor, format_of, library, load_predictor, packed
 from twofold.registry.sqlite import SqliteRegistry
 
 COLUMNS = ("delay", "scheduled_at", "carrier", "huge", "distance", "is_late", "tiny")
@@ -390,6 +391,94 @@ class TestEveryFormat:
     def test_what_is_no_estimator_is_refused(self, thing: object) -> None:
         with pytest.raises(DefinitionError, match="no estimator"):
             format_of(thing)
+
+
+class TestSeveral:
+    """A file for several labels answers for each as its own estimator does."""
+
+    def test_side_by_side(self, tmp_path: Path) -> None:
+        rows = mild(1000, seed=1)
+        fitted = [trained(estimator, rows) for estimator in (LIGHTGBM["binary"], SKLEARN["boosting"], LIGHTGBM["regression"])]
+        path = tmp_path / "model"
+        path.write_bytes(packed([(format_of(one), library(format_of(one)).export(one)) for one in fitted]))
+        predictor = load_predictor(SEVERAL, path, COLUMNS)
+        path.unlink()
+        asked = mild(100, seed=3)
+        expected = np.column_stack([reloaded(one, tmp_path).predict(asked) for one in fitted])
+        assert len({tuple(column) for column in expected.T}) == 3
+        assert same_bits(predictor.predict(asked), expected)
+        assert same_bits([predictor.predict_one(row) for row in asked], expected)
+        assert predictor.predict(asked[:0]).shape == (0, 3)
+        assert predictor.columns == COLUMNS
+        with pytest.raises(DataError, match="the model has 7"):
+            predictor.predict_one(np.zeros(3))
+
+    @pytest.mark.parametrize("name", ["forest", "classes", "neighbours", "chain", "linear", "scaled"])
+    def test_an_estimator_that_learns_several(self, name: str, tmp_path: Path) -> None:
+        estimators: dict[str, Any] = {
+            "forest": RandomForestRegressor(5, random_state=0),
+            "classes": RandomForestClassifier(5, random_state=0),
+            "neighbours": make_pipeline(SimpleImputer(), KNeighborsClassifier()),
+            "chain": MultiOutputClassifier(HistGradientBoostingClassifier(max_iter=3)),
+            "linear": make_pipeline(SimpleImputer(), LinearRegression()),
+            "scaled": make_pipeline(StandardScaler(), RandomForestClassifier(5, random_state=0)),
+        }
+        rows, asked = mild(500, seed=1), mild(50, seed=3)
+        labels = np.column_stack([labels_of(rows, seed=2), rows[:, 4] > 2000])
+        assert library("sklearn").takes_several(estimators[name])
+        fitted = fit(estimators[name], rows, labels, COLUMNS, [CARRIER])
+        predictor = reloaded(fitted, tmp_path)
+        if hasattr(fitted, "predict_proba"):
+            expected = np.column_stack([of_label[:, 1] for of_label in fitted.predict_proba(asked)])
+        else:
+            expected = fitted.predict(asked)
+        assert expected.shape == (50, 2)
+        assert same_bits(predictor.predict(asked), expected)
+        one = predictor.predict_one(asked[0])
+        assert isinstance(one, list)
+        assert np.allclose(one, expected[0], rtol=1e-14, atol=0)
+
+    @pytest.mark.parametrize("content", [b"", b"no model", b"\x90", b"\x91\x92\xa1x\xc4\x00", b"\xc1" * 10])
+    def test_what_is_no_such_file_is_corrupt(self, content: bytes, tmp_path: Path) -> None:
+        (tmp_path / "model").write_bytes(content)
+        with pytest.raises(Corrupt, match=r"is no file of several predictors: .*train again"):
+            load_predictor(SEVERAL, tmp_path / "model", COLUMNS)
+
+    def test_a_member_that_is_broken_says_which(self, classifier: LGBMClassifier, tmp_path: Path) -> None:
+        whole = library("lightgbm").export(classifier)
+        (tmp_path / "model").write_bytes(packed([("lightgbm", whole), ("lightgbm", whole[:1000])]))
+        with pytest.raises(Corrupt, match=r"model \(label 1\) is no whole LightGBM model text"):
+            load_predictor(SEVERAL, tmp_path / "model", COLUMNS)
+
+
+class TestPandas:
+    """Only an estimator that was told columns by name gets a frame."""
+
+    @pytest.mark.parametrize("name", ["logistic", "boosting", "forest", "by number"])
+    def test_is_not_needed(self, name: str, tmp_path: Path) -> None:
+        by_number = make_pipeline(ColumnTransformer([("all", SimpleImputer(), [0, 4])]), LogisticRegression())
+        fitted = trained({**SKLEARN, "by number": by_number}[name], mild(300, seed=1))
+        assert not hasattr(fitted, "feature_names_in_"), "it was given no frame"
+        predictor = reloaded(fitted, tmp_path)
+        assert 0 <= predictor.predict_one(mild(1, seed=3)[0]) <= 1
+
+    @pytest.mark.parametrize(
+        "estimator",
+        [
+            SKLEARN["by name"],
+            HistGradientBoostingClassifier(max_iter=2, categorical_features=["carrier"]),
+            HistGradientBoostingClassifier(max_iter=2, monotonic_cst={"delay": 1}),
+            make_pipeline(ColumnTransformer([("all", SimpleImputer(), slice("delay", "carrier"))]), LogisticRegression()),
+            make_pipeline(ColumnTransformer([("all", SimpleImputer(), make_column_selector("^d"))]), LogisticRegression()),
+            make_pipeline(ColumnTransformer([("one", "passthrough", ["distance"])]), SimpleImputer(), LogisticRegression()),
+        ],
+        ids=["names", "categories", "directions", "a slice", "a selector", "a list"],
+    )
+    def test_is_needed(self, estimator: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        assert list(trained(estimator, mild(300, seed=1)).feature_names_in_) == list(COLUMNS)
+        monkeypatch.setitem(sys.modules, "pandas", None)
+        with pytest.raises(Unavailable, match="chooses columns by name takes them from pandas, which is not installed"):
+            trained(estimator, mild(300, seed=1))
 
 
 ASK = """

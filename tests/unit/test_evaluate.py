@@ -84,3 +84,44 @@ def test_what_has_no_meaning_is_none() -> None:
 def test_what_does_not_fit_is_refused(labels: list[float], predictions: list[float], kind: str) -> None:
     with pytest.raises(DataError):
         evaluate(labels, predictions, kind)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("decimals", [1, 17])
+def test_weights_as_scikit_learn_counts_them(decimals: int) -> None:
+    random = np.random.default_rng(6)
+    labels = random.random(2000) < 0.3
+    foretold = np.clip(np.round(random.normal(0.3 + 0.2 * labels, 0.2), decimals), 0, 1)
+    weight = random.choice([0.0, 0.5, 1.0, 7.0], 2000)
+    assert evaluate(labels, foretold, "probability", weight) == pytest.approx(
+        {
+            "n": 2000,
+            "positives": labels.sum(),
+            "auc": metrics.roc_auc_score(labels, foretold, sample_weight=weight),
+            "log_loss": metrics.log_loss(labels, foretold, sample_weight=weight),
+            "brier": metrics.brier_score_loss(labels, foretold, sample_weight=weight),
+        },
+        rel=1e-12,
+    )
+    assert evaluate(labels, foretold, "value", weight) == pytest.approx(
+        {
+            "n": 2000,
+            "mae": metrics.mean_absolute_error(labels, foretold, sample_weight=weight),
+            "rmse": metrics.root_mean_squared_error(labels, foretold, sample_weight=weight),
+        },
+        rel=1e-12,
+    )
+
+
+def test_equal_weights_change_nothing_and_none_at_all_give_none() -> None:
+    labels, foretold = [True, False, True], [0.9, 0.4, 0.3]
+    assert evaluate(labels, foretold, "probability", [2, 2, 2]) == pytest.approx(evaluate(labels, foretold, "probability"))
+    nothing = evaluate(labels, foretold, "probability", [0, 0, 0])
+    assert [nothing[name] for name in ("n", "auc", "log_loss", "brier")] == [3, None, None, None]
+    assert evaluate([], [], "value", []) == {"n": 0, "mae": None, "rmse": None}
+    assert evaluate([], [], "probability", [])["auc"] is None
+
+
+@pytest.mark.parametrize("weight", [[1.0, 1.0], [1.0, 1.0, -1.0], [1.0, 1.0, np.nan], [1.0, 1.0, np.inf]])
+def test_weights_that_are_none(weight: list[float]) -> None:
+    with pytest.raises(DataError, match="give one a prediction, finite and not negative"):
+        evaluate([True, False, True], [0.9, 0.4, 0.3], "probability", weight)

@@ -9,14 +9,16 @@ import pytest
 from lightgbm import LGBMClassifier, LGBMRegressor
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
+from sklearn.ensemble import RandomForestClassifier
 from sklearn.exceptions import NotFittedError
 from sklearn.impute import SimpleImputer
-from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.utils.validation import check_is_fitted
 
+import twofold as tw
 from twofold.errors import DataError, DefinitionError, NotYet
-from twofold.learn.fit import fit
+from twofold.learn.fit import fit, fit_model
 
 COLUMNS = ("delay", "carrier", "distance")
 ROWS = 200
@@ -152,3 +154,46 @@ class TestRefusals:
 class OwnEstimator(BaseEstimator):  # type: ignore[misc]
     def fit(self, matrix: Any, labels: Any) -> OwnEstimator:
         raise AssertionError("it must be refused before the work")
+
+
+EVENTS = tw.Events("e", time="t", schema={"x": float})
+SOMETHING = tw.Label(EVENTS, on="x", value="x", within="1d")
+
+
+def of_labels(estimator: Any, *names: str) -> tw.Model:
+    """A model of several labels, or of one."""
+    return tw.Model("m", request={}, label=dict.fromkeys(names, SOMETHING) if names else SOMETHING, estimator=estimator)
+
+
+class TestSeveralLabels:
+    VALUES = (LABELS, MATRIX[:, 2] > 0)
+
+    def test_one_label_is_one_file_of_its_library(self, estimator: Any) -> None:
+        fitted = fit_model(of_labels(estimator), MATRIX, [LABELS], COLUMNS, [1], None)
+        assert (fitted.output, fitted.outputs) == ("probability", ())
+        assert fitted.format in ESTIMATORS
+
+    def test_what_learns_several_at_once_does_so(self) -> None:
+        fitted = fit_model(of_labels(RandomForestClassifier(3, random_state=0), "a", "b"), MATRIX, self.VALUES, COLUMNS, [1], None)
+        assert (fitted.format, fitted.output) == ("sklearn", "several")
+        assert fitted.outputs == (("a", "probability"), ("b", "probability"))
+        linear = fit_model(of_labels(LinearRegression(), "a", "b"), MATRIX, self.VALUES, COLUMNS, [1], np.ones(ROWS))
+        assert (linear.format, linear.outputs) == ("sklearn", (("a", "value"), ("b", "value")))
+
+    def test_others_once_for_each(self, estimator: Any) -> None:
+        for model in (of_labels(estimator, "b", "a"), of_labels({"a": Ridge(), "b": estimator}, "b", "a"), of_labels(Ridge(), "only")):
+            values = self.VALUES[: len(model.label_names)]
+            fitted = fit_model(model, MATRIX, values, COLUMNS, [1], None)
+            assert (fitted.format, fitted.output) == ("several", "several")
+            assert tuple(name for name, _ in fitted.outputs) == model.label_names
+        assert fit_model(of_labels({"a": Ridge(), "b": estimator}, "b", "a"), MATRIX, self.VALUES, COLUMNS, [1], None).outputs == (
+            ("b", "probability"),
+            ("a", "value"),
+        )
+
+    @pytest.mark.parametrize("given", [LGBMClassifier(**LIGHT), RandomForestClassifier(3)])
+    def test_what_is_wrong_with_a_label_names_it(self, given: Any) -> None:
+        with pytest.raises(DataError, match=r"^label 'b': all 200 labels are 1"):
+            fit_model(of_labels(given, "a", "b"), MATRIX, [LABELS, np.ones(ROWS)], COLUMNS, [1], None)
+        with pytest.raises(NotYet, match=r"^label 'a': labels of 3 values"):
+            fit_model(of_labels(given, "a", "b"), MATRIX, [np.arange(ROWS) % 3, LABELS], COLUMNS, [1], None)

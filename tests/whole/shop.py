@@ -8,7 +8,7 @@ import twofold as tw
 payments = tw.Events("payments", time="paid_at", id="payment_id", schema={"payment_id": str, "card": str, "amount": float, "shop": str})
 frauds = tw.Events("frauds", time="reported_at", id="payment_id", schema={"payment_id": str})
 shops = tw.Table("shops", key="shop", schema={"shop": str, "kind": str, "floor_m2": int})
-limits = tw.Table("limits", key="card", time="set_at", schema={"card": str, "limit": float})
+limits = tw.Table("limits", key="card", time="set_at", deleted="ended", schema={"card": str, "limit": float})
 
 card = tw.View(
     "card",

@@ -24,6 +24,8 @@ def served(loaded: Any, clock: tw.ManualClock) -> Any:
     for at in range(0, 60, 20):
         loaded.predict("risk", [REQUEST, {**REQUEST, "card": None}, {**REQUEST, "card": "never seen"}])
         stream_in(loaded, clock, LIVE[at : at + 20])
+        loaded.append("limits", {"card": "a", "limit": float(at), "ended": at == 20, "set_at": clock.now_us() - 1})
+        loaded.catch_up()
         loaded.predict("risk", REQUEST)
         loaded.build()
     return loaded
@@ -35,7 +37,15 @@ def rewrite(served: Any, change: Any) -> None:
     path.write_bytes(b"".join(encode_served(change(record)) for record in records))
 
 
+def limits_served(served: Any) -> list[float | None]:
+    (path,) = (served.home.settings.home / "served").iterdir()
+    records = map(decode_served, path.read_bytes().splitlines())
+    return [record.columns["limits_limit"] for record in records if record.request["card"] == "a"]
+
+
 def test_what_was_served_is_what_history_gives(served: Any) -> None:
+    """A limit among it, from history, from the log, ended and given again."""
+    assert limits_served(served) == [100.0, 0.0, 0.0, None, None, 40.0]
     report = served.audit()
     assert (report.records, report.compared, report.different, report.ahead, report.skipped) == (12, 120, 0, 0, {})
 

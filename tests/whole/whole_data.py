@@ -30,7 +30,7 @@ HISTORY = make_payments(600, START_US - 20 * DAY_US, 20 * DAY_US, 1, "h")
 LIVE = make_payments(120, START_US, 6 * HOUR_US, 2, "l")
 FRAUDS = [{"payment_id": row["payment_id"], "reported_at": row["paid_at"] + HOUR_US} for row in HISTORY[::5]]
 SHOPS = [{"shop": "x", "kind": "food", "floor_m2": 120}, {"shop": "y", "kind": "toys", "floor_m2": None}]
-LIMITS = [{"card": "a", "limit": 100.0, "set_at": START_US - DAY_US}]
+LIMITS = [{"card": "a", "limit": 100.0, "ended": False, "set_at": START_US - DAY_US}]
 
 
 def load_history(opened: Any) -> None:

@@ -12,7 +12,7 @@ import msgspec
 import polars as pl
 
 from twofold.definitions.table import DELETED
-from twofold.errors import DataError
+from twofold.errors import DataError, SchemaMismatch
 from twofold.plan.inputs import MAJOR, MINOR, POLARS_TYPES, all_rows, stamped
 from twofold.plan.serving import SourcePlan
 from twofold.tables.base import Reading, Tables
@@ -43,7 +43,13 @@ def _conform_snapshots(source: SourcePlan, table: Any, at_us: int | None) -> pl.
     time = str(source.time)
     ours = {DELETED} if at_us is None else {DELETED, time}
     given = {name: kind for name, kind in source.columns.items() if name not in ours}
-    conformed = conform(msgspec.structs.replace(source, columns=given, time=time if at_us is None else None), table, strict=False)
+    plan = msgspec.structs.replace(source, columns=given, time=time if at_us is None else None)
+    try:
+        conformed = conform(plan, table, strict=False)
+    except SchemaMismatch as error:
+        if f"{time} is absent" not in str(error):
+            raise
+        raise SchemaMismatch(f"{error}\n  Where the rows do not say when the snapshot was taken, give at=.") from None
     what = f"the snapshot of {source.name!r}"
     if time in conformed.dropped:
         raise DataError(f"{what} has the column {time!r}, and at= says when it was taken too; leave one of them out")
