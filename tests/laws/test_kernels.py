@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from twofold.algebra import exact, kinds, powers, states
+from twofold.algebra import decay, exact, kinds, powers, states
 from twofold.algebra.base import OVERFLOW, Aggregate, Item, registered
 from twofold.algebra.moments import PowerSums, balanced_digits, fixed_point
 from twofold.algebra.programme import new_areas, value_kind
@@ -18,12 +18,13 @@ from twofold.algebra.wide import wide_words
 from twofold.algebra.words import WIDE_TYPES, decode_value, decode_wide, element_type, encode_value, encode_wide
 from twofold.plan.merge import single_slot_programme
 from twofold.testing.laws import READ_WINDOW, every_aggregate, same_value, state_of, value_of
-from twofold.testing.strategies import LARGEST, SMALLEST, floats, ints, items, three_parts
+from twofold.testing.strategies import LARGEST, SMALLEST, floats, ints, items, three_parts, values
 
 EVERY = [pytest.param(aggregate, id=name) for name, aggregate in every_aggregate().items()]
 GROUPS = [param for param in EVERY if param.values[0].state in ("count", "moments1", "moments2", "moments3", "moments4", "histogram")]
 
 NOTHING = np.zeros(0, np.int64)
+HOSTILE = {"float": LARGEST, "int": -(2**63)}
 
 
 class Area:
@@ -65,11 +66,11 @@ class Area:
         assert end == array.size, "merge_words did not read the whole state"
         return array
 
-    def value(self, other: Any = None) -> Any:
+    def value(self, other: Any = None, t: int = READ_WINDOW.end_us) -> Any:
         words = self.aggregate.result_words
         out = np.full(2 * words, -7, np.int64)
         op = kinds.OPS[self.aggregate.name]
-        t, width = READ_WINDOW.end_us, READ_WINDOW.width_us
+        width = READ_WINDOW.width_us
         argument = self.aggregate.argument
         code = states.result(self.words, 0, self.kind, self.value_kind, op, argument, t, width, out, out.view(np.float64), 0, 2)
         if code == kinds.OVERFLOW:
@@ -199,6 +200,79 @@ def test_std_of_up_to_2_to_the_62_events(drawn: list[float], times: int) -> None
     times = max(2, times // len(drawn))
     plain = PowerSums(once.n * times, tuple(total * times for total in once.sums))
     assert same_value(area_of(std, plain).value(), value_of(std, plain))
+
+
+@pytest.mark.parametrize("name", ["skew", "kurtosis"])
+def test_shapes_of_up_to_2_to_the_62_events(name: str) -> None:
+    aggregate = registered()[name]("float")
+
+    @given(st.lists(floats(), min_size=1, max_size=4), COUNTS)
+    @example([LARGEST, -LARGEST, LARGEST], 2**62)
+    @example([SMALLEST, 0.0, 0.0], 2**62)
+    @example([SMALLEST, LARGEST], 2**32 + 1)
+    @example([1e16, 1e16 + 2, 1e16 + 2], 2**60)
+    @settings(max_examples=200, deadline=None)
+    def holds(drawn: list[float], times: int) -> None:
+        once = state_of(aggregate, [Item(value, 0, (1, i)) for i, value in enumerate(drawn)])
+        times = max(2, times // len(drawn))
+        plain = PowerSums(once.n * times, tuple(total * times for total in once.sums))
+        assert same_value(area_of(aggregate, plain).value(), value_of(aggregate, plain))
+
+    holds()
+
+
+# Decayed sums: blocks of half-lives, events of which go and come in every way
+
+BLOCKS = st.integers(-3, 3).map(lambda block: block * decay.BLOCK)
+AROUND_BLOCKS = st.builds(lambda start, beside: start + beside, BLOCKS, st.one_of(st.integers(-2, 2), st.integers(0, decay.BLOCK)))
+
+
+@pytest.mark.parametrize("name", ["decayed_sum", "decayed_mean"])
+@pytest.mark.parametrize("kind", ["float", "int"])
+def test_decayed_states_over_the_edges_of_blocks(name: str, kind: str) -> None:
+    aggregate = registered()[name](kind, half_life="1us")
+
+    @given(st.lists(st.tuples(values(kind), AROUND_BLOCKS), max_size=8), st.integers(0, 8), st.integers(1, 3 * decay.BLOCK))
+    @example([(HOSTILE[kind], 0), (1, 2047), (1, 2048), (HOSTILE[kind], 4096)], 2, 1)
+    @settings(max_examples=200, deadline=None)
+    def holds(drawn: list[tuple[Any, int]], cut: int, after: int) -> None:
+        events = [Item(value, time, (1, i)) for i, (value, time) in enumerate(drawn)]
+        plain = state_of(aggregate, events)
+        left, right = (Area(aggregate).add(part) for part in (events[:cut], events[cut:]))
+        for _ in range(2):
+            assert left.closed() == aggregate.encode(state_of(aggregate, events[:cut]))
+        words, t = right.closed(), max([time for _, time in drawn], default=0) + after
+        states.merge_areas(left.words, 0, right.words, 0, left.kind, left.value_kind, NOTHING, NOTHING)
+        assert same_value(left.value(t=t), aggregate.result(plain, t, READ_WINDOW))
+        assert left.closed() == aggregate.encode(plain)
+        other = Area(aggregate).add(events[:cut])
+        other.merge_closed(words)
+        assert other.closed() == aggregate.encode(plain)
+        assert same_value(other.value(t=t), aggregate.result(plain, t, READ_WINDOW))
+        assert other.is_zero()
+
+    holds()
+
+
+@pytest.mark.parametrize("half_life", ["1us", "3us", "700us"])
+def test_decayed_sums_of_a_window_in_order_of_time(half_life: str) -> None:
+    """Events leave in the order in which they came, also those of blocks that were left out before."""
+    total = registered()["decayed_sum"]("float", half_life=half_life)
+
+    @given(st.lists(st.tuples(floats(), AROUND_BLOCKS), max_size=15), st.integers(1, 5))
+    @settings(max_examples=200, deadline=None)
+    def holds(drawn: list[tuple[float, int]], width: int) -> None:
+        events = sorted((Item(value, time, (1, i)) for i, (value, time) in enumerate(drawn)), key=lambda item: item.event_time)
+        area = Area(total)
+        for i, item in enumerate(events):
+            area.add([item])
+            if i >= width:
+                area.add([events[i - width]], -1)
+            plain, t = state_of(total, events[max(0, i - width + 1) : i + 1]), item.event_time + 1
+            assert same_value(area.value(t=t), total.result(plain, t, READ_WINDOW))
+            assert area.closed() == total.encode(plain)
+
+    holds()
 
 
 @given(st.integers(-(2**68), 2**68))

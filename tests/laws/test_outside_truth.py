@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 import statistics
 import sys
 from datetime import UTC, datetime, timedelta
@@ -14,6 +15,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from twofold.algebra.base import OVERFLOW, Item, registered
+from twofold.algebra.decay import power_of_two
 from twofold.algebra.windows import window_at
 from twofold.instants import US_PER_SECOND, hop_for, to_us
 from twofold.testing.laws import same_value, state_of, value_of
@@ -245,3 +247,144 @@ def test_tiny_magnitudes_beside_huge_ones_count_as_zero_and_only_then() -> None:
 @given(st.lists(st.integers(-2, 7), max_size=30))
 def test_a_histogram_counts_each_bin(drawn: list[int]) -> None:
     assert [result("histogram", "int", drawn, bin=i, bins=6) for i in range(6)] == [drawn.count(i) for i in range(6)]
+
+
+# Shapes: the textbook's formulas in exact fractions
+
+
+def near(got: Any, expected: Fraction, units: int = 8) -> bool:
+    """Within some units in the last place, or both below what a float64 holds."""
+    return abs(Fraction(got) - expected) <= max(abs(expected) * Fraction(units, 2**53), Fraction(1, 2**1074))
+
+
+def central(drawn: list[Any], power: int) -> Fraction:
+    numbers = [Fraction(value) for value in drawn]
+    mean = sum(numbers, Fraction(0)) / len(numbers)
+    return sum((number - mean) ** power for number in numbers) / len(numbers)
+
+
+def check_skew(got: Any, drawn: list[Any]) -> None:
+    """scipy.stats.skew(bias=False), pandas.Series.skew: sqrt(n (n - 1)) / (n - 2) * m3 / m2^1.5, here squared."""
+    n = len(drawn)
+    if n < 3 or len(set(drawn)) == 1:
+        assert got is None
+        return
+    third = central(drawn, 3)
+    squared = Fraction(n * (n - 1), (n - 2) ** 2) * third**2 / central(drawn, 2) ** 3
+    assert got == 0 or (got > 0) == (third > 0)
+    assert (abs(got) < 1e-300 and squared < Fraction(1, 10**599)) or near(Fraction(got) ** 2, squared, 16)
+
+
+def check_kurtosis(got: Any, drawn: list[Any]) -> None:
+    """scipy.stats.kurtosis(bias=False), pandas.Series.kurt: (n - 1) / ((n - 2) (n - 3)) * ((n + 1) m4 / m2^2 - 3 (n - 1))."""
+    n = len(drawn)
+    if n < 4 or len(set(drawn)) == 1:
+        assert got is None
+        return
+    expected = Fraction(n - 1, (n - 2) * (n - 3)) * ((n + 1) * central(drawn, 4) / central(drawn, 2) ** 2 - 3 * (n - 1))
+    assert near(got, expected)
+
+
+@given(st.lists(floats(), max_size=12))
+@example(LEDGER)
+@example(SCALES)
+@example([*SCALES, 1.0])
+@example(SUBNORMAL)
+@example([*SECONDS, 1_700_000_000.1])
+@example([1_700_000_000.123456] * 99 + [1_700_000_000.123457])
+@example([LARGEST, -LARGEST, LARGEST, SMALLEST])
+@example([SMALLEST, 0.0, 0.0, 0.0])
+@example([1.0, 2.0, 3.0, 4.0])
+@example([0.1] * 5)
+def test_shapes_are_those_of_exact_fractions(drawn: list[float]) -> None:
+    check_skew(result("skew", "float", drawn), drawn)
+    check_kurtosis(result("kurtosis", "float", drawn), drawn)
+
+
+@given(st.lists(ints(), max_size=12))
+@example([2**63 - 1, -(2**63), 2**63 - 2, 0])
+@example([-(2**63)] * 4)
+@example([2**62, 2**62 + 1, 2**62 + 1, 2**62 + 1, 2**62 + 3])
+def test_shapes_of_integers_are_those_of_exact_fractions(drawn: list[int]) -> None:
+    check_skew(result("skew", "int", drawn), drawn)
+    check_kurtosis(result("kurtosis", "int", drawn), drawn)
+
+
+def test_shapes_are_those_of_scipy() -> None:
+    from scipy import stats
+
+    rng = random.Random(5)
+    for draw in (rng.random, lambda: rng.lognormvariate(0, 1), lambda: rng.gauss(100, 1), lambda: rng.random() < 0.2):
+        drawn = [draw() for _ in range(500)]
+        kind = "bool" if isinstance(drawn[0], bool) else "float"
+        numbers = [float(value) for value in drawn]
+        assert result("skew", kind, drawn) == pytest.approx(float(stats.skew(numbers, bias=False)), rel=1e-9, abs=1e-9)
+        assert result("kurtosis", kind, drawn) == pytest.approx(float(stats.kurtosis(numbers, bias=False)), rel=1e-9, abs=1e-9)
+
+
+# Decay: weights by `math.exp2`, sums by `math.fsum`
+
+MOMENTS = st.lists(st.tuples(floats(), st.integers(0, 5000)), max_size=20)
+
+
+@given(MOMENTS, st.integers(1, 2000), st.sampled_from([0, -(10**15), 1_700_000_000_000_000]))
+@example([(1e15, 3), (-1e15, 3), (0.125, 5)], 7, 0)
+@example([(1e300, 0), (1e-300, 4999)], 3, 0)
+@example([(LARGEST, 0), (LARGEST, 1)], 1000, 0)
+@example([(SMALLEST, 0), (SMALLEST, 5000)], 2000, -1)
+@example([(1.0, 0), (1.0, 2047), (1.0, 2048), (1.0, 4096)], 1, 0)
+def test_decayed_sum_and_mean_are_those_of_exp2_and_fsum(drawn: list[tuple[float, int]], half_life: int, start: int) -> None:
+    items = [Item(value, start + time, (1, i)) for i, (value, time) in enumerate(drawn)]
+    t = start + max((time for _, time in drawn), default=0) + 1
+    # In fractions, for neither weight nor product nor sum may leave float64 where the true result lies within.
+    ages = [divmod(t - item.event_time, half_life) for item in items]
+    weights = [Fraction(math.exp2(-rest / half_life)) / 2**whole for whole, rest in ages]
+    terms = [weight * Fraction(item.value) for weight, item in zip(weights, items, strict=True)]
+    magnitude = sum(map(abs, terms), Fraction(0))
+    total, mean = (registered()[name]("float", half_life=f"{half_life}us") for name in ("decayed_sum", "decayed_mean"))
+    got = total.result(state_of(total, items), t, window_at(t, None, 0))
+    expected = nearest(sum(terms, Fraction(0)))
+    if expected is OVERFLOW or got is OVERFLOW:
+        assert magnitude > Fraction(LARGEST) * Fraction(1 - 1e-12)
+    else:
+        assert abs(Fraction(got) - sum(terms, Fraction(0))) <= magnitude * Fraction(1, 10**12) + Fraction(1, 2**1018)
+    got = mean.result(state_of(mean, items), t, window_at(t, None, 0))
+    if not items:
+        assert got is None
+    else:
+        whole = sum(weights, Fraction(0))
+        assert abs(Fraction(got) - sum(terms, Fraction(0)) / whole) <= magnitude / whole * Fraction(1, 10**12) + Fraction(1, 2**1018)
+
+
+def test_decay_of_plain_numbers_is_fsum() -> None:
+    rng = random.Random(7)
+    hour, t = 3_600_000_000, 1_700_000_000_000_000
+    items = [Item(rng.uniform(0, 100), t - rng.randint(1, 100 * hour), (1, i)) for i in range(300)]
+    weights = [math.exp2((item.event_time - t) / (6 * hour)) for item in items]
+    expected = math.fsum(weight * item.value for weight, item in zip(weights, items, strict=True))
+    total, mean = (registered()[name]("float", half_life="6h") for name in ("decayed_sum", "decayed_mean"))
+    assert total.result(state_of(total, items), t, window_at(t, None, 0)) == pytest.approx(expected, rel=1e-13)
+    assert mean.result(state_of(mean, items), t, window_at(t, None, 0)) == pytest.approx(expected / math.fsum(weights), rel=1e-13)
+
+
+def test_what_decays_overflows_or_vanishes_and_says_so() -> None:
+    total, mean = (registered()[name]("float", half_life="1h") for name in ("decayed_sum", "decayed_mean"))
+    twice = [Item(LARGEST, 0, (1, i)) for i in range(2)]
+    hour = 3_600_000_000
+    window = window_at(1, None, 0)
+    assert total.result(state_of(total, twice), 1, window) is OVERFLOW
+    assert total.result(state_of(total, twice), hour, window) == LARGEST
+    assert total.result(state_of(total, twice), 4000 * hour, window) == 0
+    assert mean.result(state_of(mean, twice), 4000 * hour, window) == LARGEST
+    assert same_value(total.result(state_of(total, [Item(-1.0, 0, (1, 0))]), 4000 * hour, window), 0.0)
+    big = registered()["decayed_mean"]("int", half_life="1h")
+    assert big.result(state_of(big, [Item(2**63 - 1, 0, (1, 0))]), 1, window) == 2.0**63
+
+
+@pytest.mark.parametrize("start", [0, -3, -5 * 2048, 2**61, 12345])
+def test_one_half_life_halves_and_a_power_of_two_never_fails_by_much(start: int) -> None:
+    total = registered()["decayed_sum"]("float", half_life="1us")
+    state = state_of(total, [Item(3.0, start, (1, 0))])
+    assert [total.result(state, start + i, window_at(start + i, None, 0)) for i in (0, 1, 2, 1000)] == [3.0, 1.5, 0.75, 3.0 * 2.0**-1000]
+    for i in range(1001):
+        assert abs(power_of_two(i / 1000) - math.exp2(i / 1000)) <= 2 * math.ulp(1.0)
