@@ -6,11 +6,13 @@ three and four powers lies in `shape.py`.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numba import njit
 
-from twofold.algebra import exact, shape
-from twofold.algebra.exact import BINS_1, BINS_2, DIGITS, HI, LO, OFFSET_1
+from twofold.algebra import certified, exact, shape
+from twofold.algebra.exact import BINS_1, BINS_2, DIGITS, HI, LO, OFFSET_1, OFFSET_2
 from twofold.algebra.kinds import (
     EMPTY,
     FLOAT,
@@ -223,14 +225,32 @@ def result(area, base, value_kind, op, n, out, out_floats, at):
             number, is_known = shape.kurtosis(area, base + FIRST, base + SECOND, base + THIRD, base + FOURTH, n)
         out_floats[at] = number
         return PRESENT if is_known else EMPTY
-    if op == OP_STD or op == OP_VAR:
-        if n < 2:
-            return EMPTY
-        if op == OP_STD:
-            number, is_beyond = exact.standard_deviation(area, base + FIRST, base + SECOND, n)
-        else:
-            number, is_beyond = exact.variance(area, base + FIRST, base + SECOND, n)
-    else:
-        number, is_beyond = exact.rounded_quotient(area, base + FIRST, BINS_1, OFFSET_1, n if op == OP_MEAN else 1)
+    if n < 2 and (op == OP_STD or op == OP_VAR):
+        return EMPTY
+    number, is_beyond = _certain(area, base, op, n)
+    if is_beyond:
+        number, is_beyond = _rounded(area, base, op, n)
     out_floats[at] = number
     return OVERFLOW if is_beyond else PRESENT
+
+
+@njit(cache=True, inline="always")
+def _certain(area, base, op, n):
+    """(sum, mean, variance or deviation, whether it is *not* certain to be the correctly rounded one); quick."""
+    exact.normalise(area, base + FIRST, BINS_1)
+    if op == OP_SUM or op == OP_MEAN:
+        number, is_certain = certified.quotient(area, base + FIRST, OFFSET_1, n if op == OP_MEAN else 1)
+        return number, not is_certain
+    exact.normalise(area, base + SECOND, BINS_2)
+    number, is_certain = certified.variance(area, base + FIRST, base + SECOND, n, OFFSET_2)
+    return math.sqrt(number) if op == OP_STD else number, not is_certain
+
+
+@njit(cache=True)
+def _rounded(area, base, op, n):
+    """(sum, mean, variance or deviation, correctly rounded; whether it lies beyond float64); by long arithmetic."""
+    if op == OP_STD:
+        return exact.standard_deviation(area, base + FIRST, base + SECOND, n)
+    if op == OP_VAR:
+        return exact.variance(area, base + FIRST, base + SECOND, n)
+    return exact.rounded_quotient(area, base + FIRST, BINS_1, OFFSET_1, n if op == OP_MEAN else 1)
