@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from twofold.clocks import ManualClock, ReplayClock, SystemClock
 from twofold.definitions.base import Category
+from twofold.definitions.concat import concat
 from twofold.definitions.events import Events
 from twofold.definitions.features import (
     all,
@@ -64,6 +65,7 @@ __all__ = [
     "all",
     "any",
     "compute",
+    "concat",
     "count",
     "decayed_mean",
     "decayed_sum",

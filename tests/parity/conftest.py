@@ -83,6 +83,7 @@ events = tw.Events(
         "id": str, "a": str, "b": int, "x": float, "i": int, "s": str, "f": bool, "d": datetime, "tags": list[str], "parts": list[float]
     },
 )  # fmt: skip
+returns = tw.Events("returns", time="at", schema={"a": str, "b": int, "x": float, "s": str, "parts": list[float], "why": str})
 rows = tw.Table(
     "rows", key=("a", "b"), time="since", deleted="gone", schema={"a": str, "b": int, "x": float, "gone": bool, "s": str, "d": datetime}
 )
@@ -188,7 +189,16 @@ OF_PARTS = {
     "last_all": tw.last("parts"),
     "tags": tw.max(pl.col("tags").list.len(), over="1h"),
 }
+both = tw.concat([changed.rename(key="a"), returns.filter(pl.col("why") != "none").with_columns(x=-pl.col("x"))])
+twice = tw.concat([events.explode("parts"), events.filter(pl.col("f")).with_columns(parts=-pl.col("x")), returns.explode("parts")])
+OF_BOTH = {name: FEATURES[name] for name in ("n", "sum_x", "mean_x", "max_x", "first_s", "last_s", "last_x", "min_s", "since")}
+OF_TWICE = {name: feature for name, feature in OF_PARTS.items() if name not in ("tags", "last")}
 VIEWS = {
+    "both": tw.View("both", both, by=["a", "b"], features=OF_BOTH),
+    "both_stream": tw.View("both_stream", both.filter(pl.col("x") != 0).rename(a="key"), by="key", mode="stream", features=OF_BOTH),
+    "both_built": tw.View("both_built", both, by="a", mode="batch", refresh="30 * * * *", as_of="build", features=OF_BOTH),
+    "twice": tw.View("twice", twice, by="a", features=OF_TWICE),
+    "itself": tw.View("itself", tw.concat([events, events]).with_columns(x=pl.col("x") / 3), by="a", features=OF_BOTH),
     "exploded": tw.View("exploded", exploded, by="key", features=OF_PARTS),
     "tagged": tw.View("tagged", events.explode("tags").rename(tags="tag"), by=["b", "tag"], features=SOME),
     "exploded_stream": tw.View("exploded_stream", exploded, by="key", mode="stream", features=OF_PARTS),
@@ -277,6 +287,13 @@ class Story:
             "t": t,
         }
 
+    def returned(self, t: int) -> dict[str, Any]:
+        row = self.event(None)
+        return {"at": t, "why": self.rng.choice(["none", "some", None]), **{name: row[name] for name in ("a", "b", "x", "s", "parts")}}
+
+    def has(self, source: str) -> bool:
+        return source in self.home.compiled.sources
+
     def table_row(self, t: int | None) -> dict[str, Any]:
         rng = self.rng
         if t is None:
@@ -299,6 +316,13 @@ class Story:
             self.home.append("events", batch)
             self.recent = [*self.recent, *batch][-12:]
             self.steps.append(f"{len(batch)} events at {self.now()}")
+        if self.has("returns") and rng.random() < 0.7:
+            # Some happen at the very time of an event: the order of sources decides.
+            times = [row["t"] for row in self.recent if row["t"] <= self.now() + DAY_US] or [self.now()]
+            self.home.append(
+                "returns", [self.returned(rng.choice([rng.choice(times), self.event_time()])) for _ in range(rng.randint(1, 6))]
+            )
+            self.steps.append(f"returns at {self.now()}")
         if "rows" in self.views:
             self.home.append("rows", [self.table_row(self.event_time()) for _ in range(rng.randint(1, 5))])
 
@@ -318,12 +342,16 @@ class Story:
         self.number += len(fresh)
         batch = [self.event(rng.choice(fresh)) for _ in range(rng.randint(1, 15))]
         self.ids += fresh
-        self.home.load("events", batch)
+        which = rng.choice(["events", "returns", "both"]) if self.has("returns") else "events"
+        if which != "returns":
+            self.home.load("events", batch)
+        if which != "events":
+            self.home.load("returns", [self.returned(row["t"]) for row in batch])
         if "rows" in self.views:
             self.home.load("rows", [self.table_row(self.event_time()) for _ in range(rng.randint(1, 6))])
         if "fixed" in self.views:
             self.home.load("fixed", [self.table_row(None) for _ in range(rng.randint(1, 6))])
-        self.steps.append(f"{len(batch)} rows loaded")
+        self.steps.append(f"{len(batch)} rows loaded: {which}")
 
     def build(self) -> None:
         """A generation; while it is made, events may come and be applied, values may be read, or it may die."""

@@ -15,6 +15,7 @@ from twofold.algebra import reading
 from twofold.algebra.programme import windows_of
 from twofold.batch import generation, roll
 from twofold.batch import history as batch_history
+from twofold.batch.gathering import Gathering
 from twofold.instants import DAY_US
 from twofold.plan import folding, layout, merge
 from twofold.plan.merge import ViewReader
@@ -124,6 +125,30 @@ def _loaded_history_is_in_a_stream_view(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(batch_history, "events_in_mode", lambda plan, frame, began: frame)
 
 
+def _the_second_source_is_not_read(patch: pytest.MonkeyPatch) -> None:
+    original = Origin.__init__
+
+    def first_only(self: Origin, plan: ViewPlan, pointer: layout.Pointer, partitions: int) -> None:
+        original(self, msgspec.structs.replace(plan, sources=plan.sources[:1]), pointer, partitions)
+
+    patch.setattr(Origin, "__init__", first_only)
+
+
+def _a_generation_lacks_the_second_source(patch: pytest.MonkeyPatch) -> None:
+    add = Gathering.add
+    patch.setattr(Gathering, "add", lambda self, source, batch: add(self, source, batch.clear() if source else batch))
+
+
+def _the_order_of_elements_is_lost_online(patch: pytest.MonkeyPatch) -> None:
+    """Only where a micro-batch is folded: every element has the order of its event."""
+    original = folding.all_prepared
+
+    def without_numbers(*args: Any) -> pl.DataFrame:
+        return original(*args).with_columns(pl.col("__minor") // 2**20)
+
+    patch.setattr(folding, "all_prepared", without_numbers)
+
+
 PLANTED: list[tuple[Plant, list[str]]] = [
     (_offset_without_delta, ["short"]),
     (_head_is_closed, ["hybrid"]),
@@ -138,6 +163,9 @@ PLANTED: list[tuple[Plant, list[str]]] = [
     (_duplicates_are_counted, ["all", "stream"]),
     (_a_batch_view_sees_what_its_build_had_not, ["batch"]),
     (_loaded_history_is_in_a_stream_view, ["stream"]),
+    (_the_second_source_is_not_read, ["both"]),
+    (_a_generation_lacks_the_second_source, ["both"]),
+    (_the_order_of_elements_is_lost_online, ["exploded"]),
 ]
 
 

@@ -304,9 +304,9 @@ def test_history_that_is_loaded_while_a_failed_build_waits_does_not_count_twice(
         home.build(progress=fails_at("building"))
     append(home, ride(NOW - 1, "twice"))
     home.load("rides", [ride(NOW - 1, "twice")])
-    assert home.build()[0].history == 0
+    assert home.build()[0].history == (0,)
     assert value(home, "hybrid", "n_1h", NOW)[0] == 2
-    assert home.build()[0].history == 1
+    assert home.build()[0].history == (1,)
     assert value(home, "hybrid", "n_1h", NOW)[0] == 2
     online_parity(home, "hybrid", ["Oslo"], [NOW, None]).check(at_least=12)
 

@@ -22,6 +22,7 @@ SETS = (
     ["shapes", "shapes_stream"],
     ["shifted", "lists", "buckets"],
     ["exploded", "tagged", "exploded_stream", "exploded_batch"],
+    ["both", "both_stream", "both_built", "twice", "itself"],
 )
 
 
@@ -35,7 +36,7 @@ def test_every_mode_is_the_reference(views: list[str], partitions: int, number: 
 @pytest.mark.parametrize("partitions", [1, 3])
 def test_every_mode_is_the_reference_on_disk(partitions: int, story: Stories) -> None:
     """SQLite, LMDB and Delta Lake, as users have them."""
-    story(["hybrid", "stream", "as_built", "rows", "exploded"], partitions, on_disk=True).run(5).check(at_least=1000)
+    story(["hybrid", "stream", "as_built", "rows", "exploded", "both"], partitions, on_disk=True).run(5).check(at_least=1000)
 
 
 @pytest.mark.slow

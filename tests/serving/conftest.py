@@ -14,7 +14,7 @@ import pytest
 
 import twofold as tw
 from twofold.batch.generation import Builder
-from twofold.batch.roll import roll
+from twofold.batch.roll import history_versions, roll
 from twofold.batch.spill import Scratch
 from twofold.bell import Bell
 from twofold.clocks import ManualClock
@@ -142,7 +142,7 @@ class Shop:
     def roll(self, view: str) -> None:
         """Begin a build of a view and leave it there: its delta is closed, and another one open."""
         plan = self.plan.views[view]
-        roll(self.store, plan, self.tables.history_version(plan.source))
+        roll(self.store, plan, history_versions(self.tables, plan))
 
     def reader(self, store: Store | None = None) -> FeatureReader:
         return FeatureReader(self.plan, store or self.store, self.log.uuid, self.log.partitions, self.clock)

@@ -92,7 +92,7 @@ def test_a_stream_view_has_no_history_and_a_batch_view_no_delta(lively: Any) -> 
 
 
 def test_each_mode_reads_no_more_than_it_needs(lively: Any) -> None:
-    pointer = layout.Pointer("g", 1, (1, 1), NOON, open=3, began=(1, 1), closed=2, closed_cut=(1, 1))
+    pointer = layout.Pointer("g", (1,), (1, 1), NOON, open=3, began=(1, 1), closed=2, closed_cut=(1, 1))
     origins = {view: Origin(lively.plan.views[view], pointer, 2) for view in ("shop", "item", "nightly")}
     assert [len(origin.prefixes) for origin in origins.values()] == [4, 4, 0]
     assert [origin.generation for origin in origins.values()] == ["g", None, "g"]
@@ -411,7 +411,7 @@ def _random_sale(rng: random.Random, helpers: Any) -> dict[str, Any]:
 def _events(shop: Any, view: str) -> list[Event]:
     """The view's events as the reference takes them: history only where the view is no stream view."""
     plan = shop.plan.views[view]
-    source = shop.project.source(plan.source)
+    source = shop.project.source(plan.sources[0])
     history = 0 if plan.mode == "stream" else shop.tables.history_version(source.name)
     ends = shop.log.end_offsets([source.name])
     cut = tuple(ends[source.name, p] for p in range(shop.log.partitions))

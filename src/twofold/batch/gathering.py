@@ -8,40 +8,40 @@ from dataclasses import replace
 
 import polars as pl
 
+from twofold.batch.branches import OfSource, by_source
 from twofold.batch.events import SourceEvents, Times
 from twofold.batch.key_ranges import KeyRanges
 from twofold.batch.spill import Spill
 from twofold.plan.compile import CompiledView
 from twofold.plan.folding import folded
-from twofold.plan.inputs import MAJOR, MINOR, TIME, prepared
+from twofold.plan.inputs import MAJOR, MINOR, TIME
 from twofold.plan.merge import oldest_reached
-from twofold.plan.needed import columns_needed, keeps_time
+from twofold.plan.needed import keeps_time
+from twofold.plan.serving import SourcePlan
 from twofold.progress import Progress
 
 
 class Gathering:
     """The prepared events of one view, added batch by batch; then their states, in order of keys."""
 
-    def __init__(self, view: CompiledView, events: SourceEvents, base_us: int, ranges: KeyRanges, spill: Spill | None) -> None:
-        self.view = view
-        self.columns, self.times = columns_needed(view, events.source), times_of(view, events, base_us)
+    def __init__(self, view: CompiledView, sources: Sequence[OfSource], base_us: int, ranges: KeyRanges, spill: Spill | None) -> None:
+        self.view, self.sources = view, sources
         # Where every window ends at the build, later events would only make it `ahead`.
         self._before_us = base_us if view.plan.as_of == "build" else None
         self._oldest_us = oldest_reached(view.plan, base_us)
         self._ranges, self._spill = ranges, spill
         self._keys = [f"k{i}" for i in range(len(view.plan.by))]
-        self._ready = [self._wanted(events.none(self.columns))]
+        self._ready = [self._wanted(sources[0].none())]
 
-    def add(self, batch: pl.DataFrame) -> None:
-        """A batch of the source's events that count."""
-        ready = self._wanted(batch)
+    def add(self, source: int, batch: pl.DataFrame) -> None:
+        """A batch of the events that count of one of the sources, by its number."""
+        ready = self._wanted(self.sources[source].prepared(batch))
         if self._spill is None:
             self._ready.append(ready)
         else:
             self._spill.add(ready, self._ranges.of(ready.select(self._keys)))
 
-    def _wanted(self, batch: pl.DataFrame) -> pl.DataFrame:
-        ready = prepared(self.view, batch)
+    def _wanted(self, ready: pl.DataFrame) -> pl.DataFrame:
         conditions = [] if self._oldest_us is None else [pl.col(TIME) >= self._oldest_us]
         conditions += [] if self._before_us is None else [pl.col(TIME) < self._before_us]
         inputs = [f"in{i}" for i in range(len(self.view.plan.inputs))]
@@ -72,31 +72,22 @@ _KEYS_PER_REPORT = 10_000
 
 
 @contextlib.contextmanager
-def gathering(view: CompiledView, events: SourceEvents, base_us: int, together: int) -> Iterator[Gathering]:
+def gathering(view: CompiledView, events: Sequence[SourceEvents], base_us: int, together: int) -> Iterator[Gathering]:
     """Where the events of a view go, with its share of the memory for so many views `together`; gone when the block ends."""
-    columns, times = columns_needed(view, events.source), times_of(view, events, base_us)
-    scratch = replace(events.scratch, memory_bytes=events.scratch.memory_bytes // together)
-    parts = scratch.parts_for(events.size_bytes(columns, times)) if view.plan.by else 1
+    sources = by_source(view, events, lambda branch, source: times_of(branch, source, base_us))
+    scratch = replace(events[0].scratch, memory_bytes=events[0].scratch.memory_bytes // together)
+    parts = scratch.parts_for(sum(source.size_bytes for source in sources)) if view.plan.by else 1
     if parts == 1:
-        yield Gathering(view, events, base_us, KeyRanges.whole(), None)
+        yield Gathering(view, sources, base_us, KeyRanges.whole(), None)
         return
-    keys = prepared(view, events.sample(columns, times)).select([f"k{i}" for i in range(len(view.plan.by))])
+    keys = pl.concat([source.sample() for source in sources]).select([f"k{i}" for i in range(len(view.plan.by))])
     ranges = KeyRanges.of_sample(keys, parts)
     with scratch.spill(ranges.count) as spill:
-        yield Gathering(view, events, base_us, ranges, spill)
+        yield Gathering(view, sources, base_us, ranges, spill)
 
 
-def times_of(view: CompiledView, events: SourceEvents, base_us: int) -> Times:
+def times_of(branch: CompiledView, source: SourcePlan, base_us: int) -> Times:
     """The event_times that a generation with the base `base_us` can hold."""
-    if not keeps_time(view, events.source):
+    if not keeps_time(branch, source):
         return None, None
-    return oldest_reached(view.plan, base_us), base_us if view.plan.as_of == "build" else None
-
-
-def times_of_all(times: Sequence[Times]) -> Times:
-    """The stretch that holds all of these."""
-    least, end = [mine[0] for mine in times], [mine[1] for mine in times]
-    return (
-        None if None in least else min(at for at in least if at is not None),
-        None if None in end else max(at for at in end if at is not None),
-    )
+    return oldest_reached(branch.plan, base_us), base_us if branch.plan.as_of == "build" else None

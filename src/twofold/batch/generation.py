@@ -7,8 +7,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from twofold.batch import roll
+from twofold.batch.branches import times_of_all
 from twofold.batch.events import SourceEvents, archived_events
-from twofold.batch.gathering import Gathering, gathering, times_of_all
+from twofold.batch.gathering import Gathering, gathering
 from twofold.batch.spill import Scratch
 from twofold.log.base import EventLog
 from twofold.plan import layout
@@ -20,14 +21,14 @@ from twofold.tables.base import Tables
 
 @dataclass(frozen=True)
 class Built:
-    """What a build did for one view."""
+    """What a build did for one view; `cut` and `history` are as in its pointer, `events` so many were read."""
 
     view: str
     generation: str
     keys: int
     events: int
     cut: tuple[int, ...]
-    history: int
+    history: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -43,45 +44,41 @@ class Builder:
     def build(self, base_us: int, views: Iterable[str] | None = None, progress: Progress = silent) -> list[Built]:
         """Build every view (of those named) that has something new (see `roll.has_moved_on`), compacted at the clock `base_us`.
 
-        All views of a source are rolled first, so they share one cut and one reading of the events. A failed or killed build leaves
-        the old generation and the closed delta serving; the next one goes on at the same cut.
+        All views are rolled first, so those of the same sources share one cut and one reading of the events. A failed or killed build
+        leaves the old generation and the closed delta serving; the next one goes on at the same cut.
         """
         self._clean_up()
         self.scratch.clean()
         chosen = [self.project.view(name) for name in (self.project.views if views is None else views)]
         due = [view for view in chosen if view.plan.mode != "stream" and self._is_due(view, base_us)]
         for view in due:
-            roll.roll(self.store, view.plan, self.tables.history_version(view.plan.source))
-        places: dict[tuple[str, int, tuple[int, ...]], list[CompiledView]] = {}
+            roll.roll(self.store, view.plan, roll.history_versions(self.tables, view.plan))
+        places: dict[tuple[tuple[str, ...], tuple[int, ...], tuple[int, ...]], list[CompiledView]] = {}
         for view in due:
             with self.store.snapshot() as snapshot:
                 pointer = roll.pointer_of(snapshot, view.plan)
-            places.setdefault((view.plan.source, pointer.closed_history, pointer.closed_cut), []).append(view)
+            places.setdefault((view.plan.sources, pointer.closed_history, pointer.closed_cut), []).append(view)
         built: list[Built] = []
-        for place, together in places.items():
-            progress(f"reading {place[0]}")
-            source = self.project.source(place[0])
-            events = archived_events(source, self.log, self.tables, *place[1:], self.scratch)
+        for (sources, histories, cut), together in places.items():
+            events = []
+            for name, history in zip(sources, histories, strict=True):
+                progress(f"reading {name}")
+                mine = layout.of_source(cut, together[0].plan, name)
+                events.append(archived_events(self.project.source(name), self.log, self.tables, history, mine, self.scratch))
             built += self._build_together(together, events, base_us, progress)
         return built
 
     def _is_due(self, view: CompiledView, base_us: int) -> bool:
         with self.store.snapshot() as snapshot:
-            return roll.has_moved_on(snapshot, view.plan, self.tables.history_version(view.plan.source), base_us)
+            return roll.has_moved_on(snapshot, view.plan, roll.history_versions(self.tables, view.plan), base_us)
 
-    def _build_together(self, views: Sequence[CompiledView], events: SourceEvents, base_us: int, progress: Progress) -> list[Built]:
-        """Read the events that views of one source need once, then write each view's generation, flip to it and drop what it replaces."""
-        read = 0
+    def _build_together(
+        self, views: Sequence[CompiledView], events: Sequence[SourceEvents], base_us: int, progress: Progress
+    ) -> list[Built]:
+        """Read the events that views of the same sources need once, then write each view's generation, flip to it, drop the replaced."""
         with contextlib.ExitStack() as open_spills:
             gathered = [open_spills.enter_context(gathering(view, events, base_us, len(views))) for view in views]
-            times = times_of_all([view.times for view in gathered])
-            columns = [name for name in events.source.columns if any(name in view.columns for view in gathered)]
-            most = events.most_rows(times)
-            for batch in events.batches(columns, times):
-                progress(f"reading {events.source.name}", read, most)
-                read += batch.height
-                for view in gathered:
-                    view.add(batch)
+            read = sum(_read(number, mine, gathered, progress) for number, mine in enumerate(events))
             return [self._publish(view, read, base_us, progress) for view in gathered]
 
     def _publish(self, gathered: Gathering, events: int, base_us: int, progress: Progress) -> Built:
@@ -110,3 +107,17 @@ class Builder:
         for name in self.store.generations():
             if name not in named:
                 self.store.drop_generation(name)
+
+
+def _read(number: int, events: SourceEvents, gathered: Sequence[Gathering], progress: Progress) -> int:
+    """Read one of the views' sources, once for all of them; returns how many events there were."""
+    needed = [view.sources[number] for view in gathered]
+    times = times_of_all([mine.times for mine in needed])
+    columns = [name for name in events.source.columns if any(name in mine.columns for mine in needed)]
+    read, most = 0, events.most_rows(times)
+    for batch in events.batches(columns, times):
+        progress(f"reading {events.source.name}", read, most)
+        read += batch.height
+        for view in gathered:
+            view.add(number, batch)
+    return read

@@ -5,7 +5,7 @@ Events that do not fit into memory are spilled by key range, and each range is w
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,12 +13,14 @@ import polars as pl
 from numpy.typing import NDArray
 
 from twofold.algebra.sliding import group_order
+from twofold.batch.branches import OfSource, by_source
 from twofold.batch.events import SourceEvents, Times
 from twofold.batch.key_ranges import KeyRanges
 from twofold.batch.spill import Spill
 from twofold.plan.compile import CompiledView
-from twofold.plan.inputs import prepared
-from twofold.plan.needed import columns_needed, keeps_time, times_needed
+from twofold.plan.layout import of_source
+from twofold.plan.needed import keeps_time, times_needed
+from twofold.plan.serving import SourcePlan
 from twofold.progress import Progress, silent
 from twofold.tables.frames import conform_spine
 from twofold.tables.point_in_time import Visibility, point_in_time
@@ -29,7 +31,7 @@ Numbers = NDArray[np.int64]
 
 def history(
     view: CompiledView,
-    events: SourceEvents,
+    events: Sequence[SourceEvents],
     spine: Any,
     kind: Kind,
     status: bool,
@@ -38,43 +40,43 @@ def history(
 ) -> pl.DataFrame:
     """The spine (key columns of the view and `at`), in its order, with the view's features as of each `at` added.
 
-    `began` are the offsets at which a stream view began. `status` adds `<feature>__status`. Where the events that the spine can see
-    take more than `events.scratch` allows, they are spilled by key range, and each range is computed on its own: the same bits.
+    `events` are those of the view's sources, in their order. `began` are the offsets at which a stream view began. `status` adds
+    `<feature>__status`. Where the events that the spine can see take more than their scratch allows, they are spilled by key range, and
+    each range is computed on its own: the same bits.
     """
     keys, at, original = conform_spine(view.plan.by, spine)
     visible = visibility_of(view.plan, at, kind)
     ends = window_ends(view.plan, at)
     if visible.head is not None:
         visible = Visibility(np.minimum(visible.head, at), visible.seen, visible.horizon)
-    reading = _Reading(view, events, began, _times(view, events, ends, at), keys, progress)
-    parts = 1 if not view.plan.by or not keys.height else events.scratch.parts_for(events.size_bytes(reading.columns, reading.times))
+    sources = by_source(view, events, lambda branch, source: _times(branch, source, ends, at))
+    reading, scratch = _Reading(view, sources, began, keys, progress), events[0].scratch
+    parts = 1 if not view.plan.by or not keys.height else scratch.parts_for(sum(source.size_bytes for source in sources))
     if parts == 1:
         features = point_in_time(view.plan, reading.all(), keys, ends, visible, status)
     else:
         ranges = KeyRanges.of_sample(reading.sample(), parts)
-        with events.scratch.spill(ranges.count) as spill:
+        with scratch.spill(ranges.count) as spill:
             reading.into(spill, ranges)
             features = _by_range(reading, spill, ranges, keys, ends, visible, status)
     return pl.concat([original, features], how="horizontal")
 
 
-def _times(view: CompiledView, events: SourceEvents, ends: Numbers, at: Numbers) -> Times:
+def _times(branch: CompiledView, source: SourcePlan, ends: Numbers, at: Numbers) -> Times:
     """The event_times that some row of the spine may see."""
-    if not at.size or not keeps_time(view, events.source):
+    if not at.size or not keeps_time(branch, source):
         return None, None
-    return times_needed(view.plan, int(ends.min()), int(max(ends.max(), at.max())))
+    return times_needed(branch.plan, int(ends.min()), int(max(ends.max(), at.max())))
 
 
 class _Reading:
     """The prepared events of a view that a spine may see, read batch by batch."""
 
     def __init__(
-        self, view: CompiledView, events: SourceEvents, began: tuple[int, ...], times: Times, keys: pl.DataFrame, progress: Progress
+        self, view: CompiledView, sources: Sequence[OfSource], began: tuple[int, ...], keys: pl.DataFrame, progress: Progress
     ) -> None:
-        self.columns, self.times = columns_needed(view, events.source), times
-        self.view, self.progress, self._events, self._began = view, progress, events, began
+        self.view, self.progress, self._sources, self._began = view, progress, sources, began
         self._known = keys.unique()
-        self._most = events.most_rows(times)
 
     def all(self) -> pl.DataFrame:
         """All of them."""
@@ -82,11 +84,11 @@ class _Reading:
 
     def none(self) -> pl.DataFrame:
         """None of them, in their columns."""
-        return self._ready(self._events.none(self.columns))
+        return pl.concat([source.none() for source in self._sources])
 
     def sample(self) -> pl.DataFrame:
         """The keys of some of them."""
-        return self._ready(self._events.sample(self.columns, self.times)).select(self._known.columns)
+        return pl.concat([source.sample() for source in self._sources]).select(self._known.columns)
 
     def into(self, spill: Spill, ranges: KeyRanges) -> None:
         """Write those of the spine's keys to their ranges."""
@@ -95,14 +97,13 @@ class _Reading:
             spill.add(mine, ranges.of(mine.select(self._known.columns)))
 
     def _batches(self) -> Iterator[pl.DataFrame]:
-        done = 0
-        for batch in self._events.batches(self.columns, self.times):
-            self.progress(f"reading {self._events.source.name}", done, self._most)
-            done += batch.height
-            yield self._ready(batch)
-
-    def _ready(self, frame: pl.DataFrame) -> pl.DataFrame:
-        return prepared(self.view, events_in_mode(self.view.plan, frame, self._began))
+        for source in self._sources:
+            name, plan = source.source.name, self.view.plan
+            began, most, done = of_source(self._began, plan, name), source.events.most_rows(source.times), 0
+            for batch in source.events.batches(source.columns, source.times):
+                self.progress(f"reading {name}", done, most)
+                done += batch.height
+                yield source.prepared(events_in_mode(plan, batch, began))
 
 
 def _by_range(

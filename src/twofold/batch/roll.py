@@ -12,6 +12,7 @@ from twofold.plan.layout import Pointer
 from twofold.plan.schedule import previous_fire
 from twofold.plan.serving import ViewPlan
 from twofold.store.base import Snapshot, Store
+from twofold.tables.base import Tables
 
 _DELETED_PER_COMMIT = 10_000
 
@@ -27,7 +28,18 @@ def pointer_of(snapshot: Snapshot, view: ViewPlan) -> Pointer:
     return layout.decode_pointer(raw)
 
 
-def has_moved_on(snapshot: Snapshot, view: ViewPlan, history: int, now_us: int) -> bool:
+def applied_offsets(snapshot: Snapshot, view: ViewPlan, pointer: Pointer) -> tuple[int, ...]:
+    """The applied offsets of a view's sources, in the order of its pointer's."""
+    entries = layout.offset_keys(view, len(pointer.cut) // len(view.sources))
+    return tuple(layout.decode_int(raw) for raw in snapshot.multi_get(entries))
+
+
+def history_versions(tables: Tables, view: ViewPlan) -> tuple[int, ...]:
+    """The present history version of each of a view's sources."""
+    return tuple(tables.history_version(source) for source in view.sources)
+
+
+def has_moved_on(snapshot: Snapshot, view: ViewPlan, history: tuple[int, ...], now_us: int) -> bool:
     """Whether a build has something to do for a view.
 
     It was never built, a build failed, its log or loaded history has moved on, or its own schedule has fired, which moves the end of
@@ -36,20 +48,20 @@ def has_moved_on(snapshot: Snapshot, view: ViewPlan, history: int, now_us: int) 
     pointer = pointer_of(snapshot, view)
     if pointer.generation is None or pointer.closed is not None or pointer.history != history:
         return True
-    applied = (layout.decode_int(snapshot.get(layout.offset_key(view.source, p))) for p in range(len(pointer.cut)))
-    return pointer.cut != tuple(applied) or (view.refresh is not None and pointer.base_us < previous_fire(view.refresh, now_us))
+    is_behind = pointer.cut != applied_offsets(snapshot, view, pointer)
+    return is_behind or (view.refresh is not None and pointer.base_us < previous_fire(view.refresh, now_us))
 
 
-def roll(store: Store, view: ViewPlan, history: int) -> Pointer:
-    """End the open delta at the applied offsets and begin the next, for a generation on loaded history up to a version.
+def roll(store: Store, view: ViewPlan, history: tuple[int, ...]) -> Pointer:
+    """End the open delta at the applied offsets and begin the next, for a generation on loaded history up to versions, one a source.
 
-    The caller asked for that version before: what is loaded later could hold ids that the next delta has counted. A view whose last
-    build failed keeps its closed delta, its cut and its history version.
+    The caller asked for these versions before: what is loaded later could hold ids that the next delta has counted. A view whose last
+    build failed keeps its closed delta, its cut and its history versions.
     """
     with store.transaction() as txn:
         pointer = pointer_of(txn, view)
         if pointer.closed is None:
-            cut = tuple(layout.decode_int(txn.get(layout.offset_key(view.source, p))) for p in range(len(pointer.cut)))
+            cut = applied_offsets(txn, view, pointer)
             pointer = Pointer(
                 pointer.generation, pointer.history, pointer.cut, pointer.base_us,
                 open=pointer.open + 1, began=cut, closed=pointer.open, closed_cut=cut, closed_history=history,

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from twofold.definitions.check_models import as_use, model_problems
-from twofold.definitions.check_sources import events_problems, table_problems
+from twofold.definitions.check_sources import concat_problems, events_problems, table_problems
 from twofold.definitions.check_views import view_problems
+from twofold.definitions.concat import Concat
 from twofold.definitions.content import content_of
 from twofold.definitions.events import Events, replace_fields
 from twofold.definitions.load import load_project
@@ -42,7 +43,13 @@ def check_or_raise(project: Project) -> None:
         raise DefinitionError(f"{count} in project {project.name!r}:\n" + "\n".join(texts))
 
 
-_CHECKS: dict[type, Any] = {Events: events_problems, Table: table_problems, View: view_problems, Model: model_problems}
+_CHECKS: dict[type, Any] = {
+    Events: events_problems,
+    Concat: concat_problems,
+    Table: table_problems,
+    View: view_problems,
+    Model: model_problems,
+}
 
 
 def _project_problems(project: Project) -> Problems:
@@ -57,7 +64,7 @@ def _project_problems(project: Project) -> Problems:
         yield Problem(f"project {project.name!r} is empty; name its models, as in models=[late]", project.place)
 
 
-def _definitions(project: Project) -> Iterator[Events | Table | View | Model]:
+def _definitions(project: Project) -> Iterator[Events | Concat | Table | View | Model]:
     """Every definition that the project reaches, each object once; what is no definition is left out."""
     seen: set[int] = set()
     waiting = [*_items(project.sources), *_items(project.views), *_items(project.models)]
@@ -66,7 +73,7 @@ def _definitions(project: Project) -> Iterator[Events | Table | View | Model]:
         if id(item) in seen:
             continue
         seen.add(id(item))
-        if isinstance(item, Events | Table | View | Model):
+        if isinstance(item, Events | Concat | Table | View | Model):
             yield item
         waiting += _reached(item)
 
@@ -81,6 +88,8 @@ def _reached(item: Any) -> list[Any]:
         return [*_items(item.views), item.rows, *labels]
     if isinstance(item, ViewUse):
         return [as_use(item, item.place).view]
+    if isinstance(item, Concat):
+        return list(item.branches)
     return [item.source] if isinstance(item, View | Rows | Label) else []
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from zoneinfo import ZoneInfo, available_timezones
 
 from twofold.definitions.base import ELEMENT_TYPES, Place, type_name
+from twofold.definitions.concat import Concat, branches_of
 from twofold.definitions.events import Events, Step
 from twofold.definitions.problems import (
     UNKNOWN,
@@ -167,6 +168,31 @@ def stepped(events: Events) -> Stepped:
             checked = check_expression(step.content["condition"], columns, describe(events), what, step.place, {"bool"})
             problems += checked.problems
     return Stepped(columns, time, tuple(problems))
+
+
+def stepped_view(source: Events | Concat) -> Stepped:
+    """Columns that a view of a source or of a concat sees: those of all branches; UNKNOWN where the branches have several types."""
+    branches = [stepped(events) for events in branches_of(source)]
+    columns: dict[str, str] = {}
+    for name in branches[0].columns:
+        kinds = {branch.columns.get(name) for branch in branches}
+        if None not in kinds:
+            columns[name] = branches[0].columns[name] if len(kinds) == 1 else UNKNOWN
+    return Stepped(columns, branches[0].time, ())
+
+
+def concat_problems(concat: Concat) -> Problems:
+    """A column that all branches have means one thing: it has one type. Their own problems are told with them."""
+    what = describe(concat)
+    branches = [(events, stepped(events).columns) for events in concat.branches]
+    for name in branches[0][1]:
+        kinds = [(columns.get(name, UNKNOWN), describe(events)) for events, columns in branches]
+        (first, owner), *others = kinds
+        for kind, other in others:
+            if UNKNOWN not in [kind for kind, _ in kinds] and kind != first:
+                text = f"{what}: {name!r} is {first} in {owner} and {kind} in {other}"
+                yield Problem(f"{text}; give it one type with .with_columns, or another name with .rename(...)", concat.place)
+                break
 
 
 def _explode_problems(step: Step, columns: Columns, events: Events, what: str) -> Problems:

@@ -8,7 +8,8 @@ from dataclasses import replace
 from typing import Any
 
 from twofold.definitions.base import ELEMENT_TYPES, Place
-from twofold.definitions.check_sources import Stepped, declared_columns, key_column_problems, stepped
+from twofold.definitions.check_sources import Stepped, declared_columns, key_column_problems, stepped_view
+from twofold.definitions.concat import Concat
 from twofold.definitions.events import Events
 from twofold.definitions.features import Feature, Named, named_features
 from twofold.definitions.problems import (
@@ -42,17 +43,17 @@ def view_problems(view: View) -> Problems:
 
 def _key_problems(view: View) -> Problems:
     what = describe(view)
-    if not isinstance(view.source, Events):
-        yield Problem(f"{what}: its source is {shown(view.source)}; give a tw.Events", view.place)
+    if not isinstance(view.source, Events | Concat):
+        yield Problem(f"{what}: its source is {shown(view.source)}; give a tw.Events or a tw.concat", view.place)
         return
-    yield from key_column_problems(view.keys, stepped(view.source), describe(view.source), f"by of {what}", view.place)
+    yield from key_column_problems(view.keys, stepped_view(view.source), describe(view.source), f"by of {what}", view.place)
 
 
 def _features_problems(view: View) -> Problems:
     what, place = describe(view), view.place
     if not view.features:
         yield Problem(f"{what} has no features; declare some, as in features={{'events': tw.count(over='1h')}}", place)
-    source = stepped(view.source) if isinstance(view.source, Events) else None
+    source = stepped_view(view.source) if isinstance(view.source, Events | Concat) else None
     taken: dict[str, str] = {}
     for name, feature in view.features.items():
         if not isinstance(feature, Feature):
@@ -197,7 +198,7 @@ def feature_types(view: View | Table) -> dict[str, str]:
         columns = declared_columns(view)
         return {name: columns[name] for name in view.value_columns}
     types: dict[str, str] = {}
-    source = stepped(view.source) if isinstance(view.source, Events) else Stepped({}, "", ())
+    source = stepped_view(view.source) if isinstance(view.source, Events | Concat) else Stepped({}, "", ())
     for name, feature in view.features.items():
         if isinstance(feature, Feature):
             kind = checked_input(feature, source, "", "").type
@@ -216,5 +217,5 @@ def key_types(view: View | Table) -> dict[str, str]:
     if isinstance(view, Table):
         columns, names = declared_columns(view), view.by
     else:
-        columns, names = (stepped(view.source).columns if isinstance(view.source, Events) else {}), view.keys
+        columns, names = (stepped_view(view.source).columns if isinstance(view.source, Events | Concat) else {}), view.keys
     return {name: columns.get(name, UNKNOWN) for name in names}

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from twofold.definitions.base import Place, caller_place
+from twofold.definitions.concat import branches_of
 from twofold.definitions.events import Events, replace_fields
 from twofold.definitions.model import Model
 from twofold.definitions.table import Table
@@ -35,7 +36,8 @@ class Project:
     def reached_sources(self) -> tuple[Events | Table, ...]:
         """Every source of events and every table, each name once, in the order in which it is reached; steps are no part of a source."""
         found: list[Events | Table] = list(self.sources)
-        found += [view if isinstance(view, Table) else view.source for view in self.reached_views()]
+        for view in self.reached_views():
+            found += [view] if isinstance(view, Table) else branches_of(view.source)
         for model in self.models:
             found += [part.source for part in (model.rows, *model.labels.values()) if part is not None]
         return tuple(replace_fields(item, steps=()) if isinstance(item, Events) else item for item in _unique(found))

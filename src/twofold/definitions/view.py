@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from twofold.definitions.base import Place, caller_place
+from twofold.definitions.concat import Concat
 from twofold.definitions.events import Events
 from twofold.definitions.features import Feature
 from twofold.definitions.use import ViewUse
@@ -16,14 +17,14 @@ Mode = Literal["hybrid", "batch", "stream"]
 
 @dataclass(frozen=True, eq=False)
 class View:
-    """Features of `source` for each key of the columns `by` (none: one key `()` for all events).
+    """Features of `source` (or of several, `tw.concat([...])`) for each key of the columns `by` (none: one key `()` for all events).
 
     `mode` says how fresh: "hybrid" (generation + delta), "batch" (generation only, rebuilt on the cron expression `refresh`, UTC),
     "stream" (delta only). `max_age` marks values older than this as `stale`. `as_of="build"` ends a batch view's window at the build.
     """
 
     name: str
-    source: Events
+    source: Events | Concat
     by: str | tuple[str, ...] | list[str] = ()
     features: Mapping[str, Feature] = field(default_factory=dict)
     mode: Mode = "hybrid"

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from twofold.algebra.base import aggregate, registered
 from twofold.definitions.base import ELEMENT_TYPES
+from twofold.definitions.concat import Concat, branches_of
 from twofold.definitions.events import Events, Step
 from twofold.definitions.expressions import canonical_text, output_type
 from twofold.definitions.features import Feature, named_features
@@ -37,9 +38,11 @@ EVENT_TYPE = "event"
 
 @dataclass(frozen=True)
 class CompiledView:
-    """A view's plan and how its inputs come from its source: row-level steps, then one expression per input.
+    """A view's plan and how its inputs come from a source: row-level steps, then one expression per input.
 
     `time` is the time column after the steps, None for a static table. `deleted` is a table's column that marks deletes.
+    `time` is the time column after the steps, None for a static table. A view over `tw.concat` has one of these for each branch: the
+    project names the first, which knows the others. `branch` is (number of the branch, how many there are).
     """
 
     plan: ViewPlan
@@ -47,6 +50,13 @@ class CompiledView:
     steps: tuple[Step, ...] = ()
     inputs: tuple[pl.Expr, ...] = field(default=(), compare=False)
     deleted: str | None = None
+    source: str = ""
+    branch: tuple[int, int] = (0, 1)
+    others: tuple[CompiledView, ...] = ()
+
+    def branches(self, source: str | None = None) -> tuple[CompiledView, ...]:
+        """All branches, or those of one source."""
+        return tuple(branch for branch in (self, *self.others) if source in (None, branch.source))
 
 
 @dataclass(frozen=True)
@@ -75,7 +85,7 @@ class CompiledProject:
 
     def views_of(self, source: str) -> list[CompiledView]:
         """The views fed by a source."""
-        return [view for view in self.views.values() if view.plan.source == source]
+        return [view for view in self.views.values() if source in view.plan.sources]
 
 
 def _named(known: Mapping[str, Any], name: str, what: str) -> Any:
@@ -136,6 +146,12 @@ def columns_after_steps(events: Events) -> dict[str, str]:
     return columns
 
 
+def columns_of_view(source: Events | Concat) -> dict[str, str]:
+    """Type names of the columns that a view sees: those of all branches."""
+    first, *others = [columns_after_steps(events) for events in branches_of(source)]
+    return {name: kind for name, kind in first.items() if all(name in columns for columns in others)}
+
+
 def time_after_steps(events: Events) -> str:
     """Name of the time column after the row-level steps."""
     time = events.time
@@ -167,11 +183,12 @@ class _Pool:
 
 
 def _compile_events_view(view: View) -> CompiledView:
-    columns = columns_after_steps(view.source)
+    columns = columns_of_view(view.source)
     by = {name: columns[name] for name in view.keys}
-    source = compile_source(view.source)
+    branches = branches_of(view.source)
+    contents = [_branch_content(events) for events in branches]
     identity = {
-        "source": [source.name, source.time, source.id, source.dedupe_us, _steps_content(view.source)],
+        "source": contents if len(branches) > 1 else contents[0],
         "by": by,
         "visibility": [view.mode, view.refresh, view.as_of],
     }
@@ -197,25 +214,30 @@ def _compile_events_view(view: View) -> CompiledView:
             version = version_of({**identity, **meaning, "window": [plan.width_us, plan.hop_us, plan.ago_us]})
             window = windows.index(plan)
             features.append(FeaturePlan(named.name, version, feature.aggregate, slot, window, result_type, dict(named.parameters)))
-    return CompiledView(
-        ViewPlan(
-            name=view.name,
-            version=_view_version(view.name, features, slots.items),
-            source=source.name,
-            by=by,
-            mode=view.mode,
-            windows=tuple(windows.items),
-            inputs=tuple(texts),
-            slots=tuple(slots.items),
-            features=tuple(features),
-            refresh=view.refresh,
-            max_age_us=None if view.max_age is None else duration_us(view.max_age),
-            as_of=view.as_of,
-        ),
-        time_after_steps(view.source),
-        view.source.steps,
-        tuple(expressions),
+    whole = ViewPlan(
+        name=view.name,
+        version=_view_version(view.name, features, slots.items),
+        sources=tuple(dict.fromkeys(events.name for events in branches)),
+        by=by,
+        mode=view.mode,
+        windows=tuple(windows.items),
+        inputs=tuple(texts),
+        slots=tuple(slots.items),
+        features=tuple(features),
+        refresh=view.refresh,
+        max_age_us=None if view.max_age is None else duration_us(view.max_age),
+        as_of=view.as_of,
     )
+    first, *others = [
+        CompiledView(whole, time_after_steps(events), events.steps, tuple(expressions), source=events.name, branch=(number, len(branches)))
+        for number, events in enumerate(branches)
+    ]
+    return replace(first, others=tuple(others))
+
+
+def _branch_content(events: Events) -> list[Any]:
+    source = compile_source(events)
+    return [source.name, source.time, source.id, source.dedupe_us, _steps_content(events)]
 
 
 BLOB_FORMAT = 3
@@ -292,7 +314,7 @@ def _compile_table(table: Table) -> CompiledView:
         ViewPlan(
             name=table.name,
             version=version_of(identity),
-            source=table.name,
+            sources=(table.name,),
             by=by,
             mode="hybrid",
             windows=(WindowPlan(None, 0, "all"),),
@@ -305,4 +327,5 @@ def _compile_table(table: Table) -> CompiledView:
         ),
         table.time,
         deleted=table.deleted_column,
+        source=table.name,
     )

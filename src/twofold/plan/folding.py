@@ -14,7 +14,7 @@ import polars as pl
 from twofold.algebra import tiles
 from twofold.algebra.programme import new_areas
 from twofold.plan.compile import CompiledView
-from twofold.plan.inputs import TIME, KeyedEvents, event_words, keyed, prepared
+from twofold.plan.inputs import TIME, KeyedEvents, all_prepared, event_words, keyed
 from twofold.plan.key_order import KeyOrder, encoded_keys, in_key_order
 from twofold.plan.merge import programme_of
 from twofold.plan.serving import ViewPlan
@@ -31,10 +31,11 @@ def nothing_stored(keys: Sequence[bytes]) -> list[bytes | None]:
 
 
 class ViewFolder:
-    """Folds events of one view version; not to be shared between threads."""
+    """Folds events of one view version, of one source of it (None: of its only one); not to be shared between threads."""
 
-    def __init__(self, view: CompiledView) -> None:
+    def __init__(self, view: CompiledView, source: str | None = None) -> None:
         self.view = view
+        self._branches = view.branches(source)
         self._programme = programme_of(view.plan)
         self._area = new_areas(self._programme, 1)[0]
 
@@ -46,7 +47,7 @@ class ViewFolder:
         `frame` is a frame of the source's events that count; of these only such with event_time < `before_us` are folded. Each key is
         looked up once in `stored`.
         """
-        ready = prepared(self.view, frame)
+        ready = all_prepared(self._branches, {branch.source: frame for branch in self._branches})
         events = keyed(self.view.plan, ready if before_us is None else ready.filter(pl.col(TIME) < before_us))
         return self._fold(events, stored(events.keys), now_us, keeps_raw) if events.keys else []
 

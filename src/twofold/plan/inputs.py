@@ -73,14 +73,15 @@ def as_history(source: SourcePlan, frame: pl.DataFrame, version: int) -> pl.Data
 
 
 def prepared(view: CompiledView, frame: pl.DataFrame, kept: Sequence[str] = ()) -> pl.DataFrame:
-    """The view's events: `k0..` key columns, TIME, MAJOR, MINOR, STAMP, `in0..` inputs; rows in the order of `frame`.
+    """One branch's events of a view: `k0..` key columns, TIME, MAJOR, MINOR, STAMP, `in0..` inputs; rows in the order of `frame`.
 
-    After an explode (MAJOR, MINOR) is an order, and no position any more; columns that are `kept` hold what was decided by position.
+    `frame` has events of the branch's source. After an explode, and in a concat, (MAJOR, MINOR) is an order, and no position any more;
+    columns that are `kept` hold what was decided by position.
     Events that a filter leaves out or whose key has a null are gone. NaN and infinities of expressions are null, -0.0 is 0.0. An
     expression that fails on a row is null there. A table's row is a struct, with a field DELETED where its rows can delete.
     """
     plan = view.plan
-    frame = with_steps(frame, view.steps)
+    frame = in_branch(with_steps(frame, view.steps), *view.branch)
     time = pl.lit(BEGIN_US, pl.Int64)
     if view.time is not None:
         time = pl.col(view.time).to_physical().cast(pl.Int64)
@@ -91,6 +92,12 @@ def prepared(view: CompiledView, frame: pl.DataFrame, kept: Sequence[str] = ()) 
         return _with_keys(frame.select(*keys, *system, pl.struct(*plan.row, *deletes).alias("in0")), len(keys))
     inputs = {f"in{i}": _clean(expression, item) for i, (expression, item) in enumerate(zip(view.inputs, plan.inputs, strict=True))}
     return _with_keys(frame.select(*keys, *system).with_columns(evaluated(frame, inputs)), len(keys))
+
+
+def all_prepared(branches: Sequence[CompiledView], frames: Mapping[str, pl.DataFrame], kept: Sequence[str] = ()) -> pl.DataFrame:
+    """The events of several branches of a view, each of its source's frame."""
+    ready = [prepared(branch, frames[branch.source], kept) for branch in branches]
+    return ready[0] if len(ready) == 1 else pl.concat(ready)
 
 
 def _with_keys(ready: pl.DataFrame, keys: int) -> pl.DataFrame:
@@ -124,6 +131,11 @@ def exploded(frame: pl.DataFrame, column: str) -> pl.DataFrame:
 
 
 _ELEMENT = "__element"
+
+
+def in_branch(frame: pl.DataFrame, number: int, count: int) -> pl.DataFrame:
+    """Events of one of `count` branches: MAJOR becomes MAJOR * count + number, so that no two branches have an order in common."""
+    return frame if count == 1 else frame.with_columns(pl.col(MAJOR) * count + number)
 
 
 def evaluated(frame: pl.DataFrame, expressions: Mapping[str, pl.Expr]) -> list[pl.Series]:

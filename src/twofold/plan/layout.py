@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 
-from twofold.plan.serving import Frozen
+from twofold.errors import Corrupt
+from twofold.plan.serving import Frozen, ViewPlan
 
 LOG_UUID = b"m/log"
 EPOCH = b"m/epoch"
@@ -14,21 +17,21 @@ PARTITIONS = b"m/partitions"
 class Pointer(Frozen, frozen=True):
     """What to read for a view version, flipped as one value.
 
-    `generation` is a name in the store (None: never built). It holds loaded history up to the version `history` and the log up to
-    `cut` (offset after the last event, by partition), compacted at the clock `base_us`. Reads add the delta `open` and, while a
-    build runs, the delta `closed`, which ends at `closed_cut` and will be built on the history version `closed_history`. `began` are
-    the offsets at which the open delta begins.
+    `generation` is a name in the store (None: never built). It holds loaded history up to the versions `history`, one for each of the
+    view's sources, and the log up to `cut` (offset after the last event, for each partition of each source in turn), compacted at the
+    clock `base_us`. Reads add the delta `open` and, while a build runs, the delta `closed`, which ends at `closed_cut` and will be built
+    on the history versions `closed_history`. `began` are the offsets at which the open delta begins.
     """
 
     generation: str | None
-    history: int
+    history: tuple[int, ...]
     cut: tuple[int, ...]
     base_us: int
     open: int
     began: tuple[int, ...]
     closed: int | None = None
     closed_cut: tuple[int, ...] = ()
-    closed_history: int = 0
+    closed_history: tuple[int, ...] = ()
 
 
 def encode_pointer(pointer: Pointer) -> bytes:
@@ -40,8 +43,25 @@ _POINTER = msgspec.json.Decoder(Pointer)
 
 
 def decode_pointer(raw: bytes) -> Pointer:
-    """The pointer that `encode_pointer` wrote."""
-    return _POINTER.decode(raw)
+    """The pointer that `encode_pointer` wrote; raises Corrupt for what another version of Twofold wrote."""
+    try:
+        return _POINTER.decode(raw)
+    except msgspec.MsgspecError as error:
+        raise Corrupt(
+            f"the store's pointers are of another version of Twofold ({error}); remove HOME/store and run `twofold build`"
+        ) from None
+
+
+def of_source(offsets: Sequence[int], view: ViewPlan, source: str) -> tuple[int, ...]:
+    """The part of a pointer's offsets that belongs to a source, by partition; empty where there are none."""
+    partitions = len(offsets) // len(view.sources)
+    first = view.sources.index(source) * partitions
+    return tuple(offsets[first : first + partitions])
+
+
+def offset_keys(view: ViewPlan, partitions: int) -> list[bytes]:
+    """Entries of the applied offsets of a view's sources, in the order of a pointer's offsets."""
+    return [offset_key(source, partition) for source in view.sources for partition in range(partitions)]
 
 
 def pointer_key(version: str) -> bytes:
@@ -65,7 +85,7 @@ def delta_prefix(version: str, delta: int) -> bytes:
 
 
 def delta_key(version: str, delta: int, partition: int, key: bytes) -> bytes:
-    """Entry of a key's delta, written only by the partition's owner."""
+    """Entry of a key's delta, written only by the partition's owner; `partition` is its place among a pointer's offsets."""
     return delta_prefix(version, delta) + partition.to_bytes(2, "big") + key
 
 

@@ -16,8 +16,8 @@ class Event(NamedTuple):
 
     `stamp` is the arrival_time of a log event, the event_time of loaded history. An input of type "row" is a tuple, a
     deleted row of a table an empty one.
-    `position` is where history and log have it, (history version, row) or (`LOG_ORDER` + partition, offset): `order` differs from it
-    where an event was exploded.
+    `position` is where history and log have it, (number of the source, history version, row) or (number of the source, `LOG_ORDER` +
+    partition, offset): its `order` differs where an event was exploded or is one branch's of several.
     """
 
     key: Key
@@ -25,7 +25,7 @@ class Event(NamedTuple):
     order: tuple[int, int]
     stamp: int
     inputs: tuple[Any, ...]
-    position: tuple[int, int] = (0, 0)
+    position: tuple[int, int, int] = (0, 0, 0)
 
 
 Visible = Callable[[Event], bool]

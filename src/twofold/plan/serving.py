@@ -93,13 +93,16 @@ class FeaturePlan(Frozen, frozen=True):
 class ViewPlan(Frozen, frozen=True):
     """The merge programme of one view version.
 
+    `sources` are those whose events it folds, each once; what is kept by source and partition (cuts, deltas) is in this order, the
+    partitions of a source together.
+
     A feature over an input of type "row" reads one column of it: the one that its parameter `column` names. A table is a view with
     one slot `last` over such an input; then `row` names the columns and types too (`slot` 0, `window` 0).
     """
 
     name: str
     version: str
-    source: str
+    sources: tuple[str, ...]
     by: dict[str, str]
     mode: str
     windows: tuple[WindowPlan, ...]

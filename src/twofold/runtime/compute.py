@@ -34,14 +34,14 @@ def compute(view: View | Table, tables: Mapping[Events | Table | str, Any], spin
     project = Project("compute", views=[view])
     check_or_raise(project)
     compiled = compile_project(project)
-    source = compiled.source(compiled.view(view.name).plan.source)
     named = {table if isinstance(table, str) else table.name: rows for table, rows in tables.items()}
-    if source.name not in named:
-        raise DataError(
-            f"view {view.name!r} needs the table {source.name!r}; got {', '.join(named) or 'none'}.{did_you_mean(source.name, named)}"
-        )
-    held = MemoryTables()
-    rows = with_deletes(source, *conform_loaded(source, named[source.name], None), held)
-    version = held.load(source.name, stamped(source, rows), "")
+    held, events = MemoryTables(), []
     scratch = Scratch(Path(tempfile.gettempdir()) / f"twofold-{os.getuid()}", Settings().memory_mb << 20)
-    return history(compiled.view(view.name), SourceEvents(source, held, scratch, version), spine, "ideal", False, ())
+    for name in compiled.view(view.name).plan.sources:
+        if name not in named:
+            raise DataError(f"view {view.name!r} needs the table {name!r}; got {', '.join(named) or 'none'}.{did_you_mean(name, named)}")
+        source = compiled.source(name)
+        rows = with_deletes(source, *conform_loaded(source, named[name], None), held)
+        version = held.load(name, stamped(source, rows), "")
+        events.append(SourceEvents(source, held, scratch, version))
+    return history(compiled.view(view.name), events, spine, "ideal", False, ())

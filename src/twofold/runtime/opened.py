@@ -204,7 +204,7 @@ class Opened:
         """
         from twofold.batch.history import history
 
-        events = self._present(self.compiled.view(view).plan.source)
+        events = [self._present(source) for source in self.compiled.view(view).plan.sources]
         return history(self.compiled.view(view), events, spine, visibility, status, self.began(view), progress)
 
     def began(self, view: str) -> tuple[int, ...]:

@@ -48,7 +48,7 @@ def keep_schedule(project: Opened, until: Ended) -> None:
 
 def due_views(project: Opened) -> list[str]:
     """Built views that have something new and whose schedule has fired since their generation was built, by the project's clock."""
-    from twofold.batch.roll import has_moved_on
+    from twofold.batch.roll import has_moved_on, history_versions
 
     now = project.home.clock.now_us()
     due = []
@@ -59,6 +59,6 @@ def due_views(project: Opened) -> list[str]:
             if pointer is None or pointer.generation is None or view.plan.is_static:
                 continue
             has_fired = pointer.base_us < previous_fire(view.plan.refresh or HYBRID_REFRESH, now)
-            if has_fired and has_moved_on(snapshot, view.plan, project.home.tables.history_version(view.plan.source), now):
+            if has_fired and has_moved_on(snapshot, view.plan, history_versions(project.home.tables, view.plan), now):
                 due.append(view.plan.name)
     return due

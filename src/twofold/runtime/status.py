@@ -77,7 +77,7 @@ def status_of(project: Opened) -> Status:
     views = []
     for name, raw in pointers.items():
         plan = compiled.view(name).plan
-        pointer = layout.decode_pointer(raw) if raw else layout.Pointer(None, 0, (), 0, 0, ())
+        pointer = layout.decode_pointer(raw) if raw else layout.Pointer(None, (), (), 0, 0, ())
         building = pointer.closed is not None
         views.append(ViewStatus(name, plan.version, plan.mode, pointer.generation, pointer.base_us, pointer.open, building))
     models = [

@@ -25,7 +25,8 @@ class Origin:
         self.pointer = pointer
         self.generation = None if plan.mode == "stream" else pointer.generation
         deltas = () if plan.mode == "batch" else tuple(delta for delta in (pointer.open, pointer.closed) if delta is not None)
-        self.prefixes = tuple(layout.delta_key(plan.version, delta, p, b"") for delta in deltas for p in range(partitions))
+        places = range(len(plan.sources) * partitions)
+        self.prefixes = tuple(layout.delta_key(plan.version, delta, place, b"") for delta in deltas for place in places)
         self.exact_from_us = BEGIN_US if self.generation is None else exact_from(plan, pointer.base_us)
 
 
@@ -64,7 +65,7 @@ class Scope:
 
     def __init__(self, views: Sequence[ViewAccess], plan: ServingPlan, log_uuid: str, partitions: int) -> None:
         self.views = tuple(views)
-        sources = dict.fromkeys(view.plan.source for view in views if plan.sources[view.plan.source].time is not None)
+        sources = dict.fromkeys(source for view in views for source in view.plan.sources if plan.sources[source].time is not None)
         self.places: tuple[Place, ...] = tuple((source, p) for source in sources for p in range(partitions))
         self.entries = [layout.LOG_UUID, *(view.pointer_key for view in views), *(layout.offset_key(*place) for place in self.places)]
         self._log_uuid = log_uuid

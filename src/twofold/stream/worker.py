@@ -52,7 +52,7 @@ class Worker:
     def __init__(self, project: CompiledProject, log: EventLog, store: Store, bell: Bell, max_events: int = 10_000) -> None:
         self._project, self._log, self._store, self._bell, self._max_events = project, log, store, bell, max_events
         self._sources = [source for source in project.sources.values() if source.time is not None]
-        self._folders = {source.name: [ViewFolder(view) for view in project.views_of(source.name)] for source in self._sources}
+        self._folders = {source.name: [ViewFolder(view, source.name) for view in project.views_of(source.name)] for source in self._sources}
         self._fresh: dict[int, int] = {}
         self._epoch = self._take_over()
 
@@ -114,7 +114,8 @@ class Worker:
             frame = frame.filter(~is_far)
         frame = drop_duplicates(txn, source, partition, frame)
         for folder in self._folders[source.name]:
-            _fold(txn, folder, partition, frame, arrival_us)
+            place = folder.view.plan.sources.index(source.name) * self._log.partitions + partition
+            _fold(txn, folder, place, frame, arrival_us)
         txn.put(layout.offset_key(source.name, partition), layout.encode_int(part.end))
 
     def _check_epoch(self, txn: Transaction) -> None:
@@ -158,19 +159,19 @@ def register_views(txn: Transaction, views: Sequence[ViewPlan], partitions: int)
     """
     wanted = {view.version: view for view in views}
     for key, raw in list(txn.scan(layout.pointer_key(""))):
-        version = key[len(layout.pointer_key("")) :].decode()
+        version, pointer = key[len(layout.pointer_key("")) :].decode(), layout.decode_pointer(raw)
         if version not in wanted:
-            _forget(txn, version, layout.decode_pointer(raw))
+            _forget(txn, version, pointer)
     for version, view in wanted.items():
         if txn.get(layout.pointer_key(version)) is None:
-            began = applied_offsets(txn, view.source, partitions)
-            pointer = layout.Pointer(generation=None, history=0, cut=(0,) * partitions, base_us=0, open=1, began=began)
-            txn.put(layout.pointer_key(version), layout.encode_pointer(pointer))
+            began = applied_offsets(txn, view, partitions)
+            new = layout.Pointer(None, (0,) * len(view.sources), cut=(0,) * len(began), base_us=0, open=1, began=began)
+            txn.put(layout.pointer_key(version), layout.encode_pointer(new))
 
 
-def applied_offsets(txn: Transaction, source: str, partitions: int) -> tuple[int, ...]:
-    """The offset after the last applied event of every partition."""
-    return tuple(layout.decode_int(raw) for raw in txn.multi_get([layout.offset_key(source, p) for p in range(partitions)]))
+def applied_offsets(txn: Transaction, view: ViewPlan, partitions: int) -> tuple[int, ...]:
+    """The offset after the last applied event of every partition of every source of a view."""
+    return tuple(layout.decode_int(raw) for raw in txn.multi_get(layout.offset_keys(view, partitions)))
 
 
 def _forget(txn: Transaction, version: str, pointer: layout.Pointer) -> None:

@@ -24,7 +24,7 @@ from twofold.plan.inputs import MAJOR, MINOR, POLARS_TYPES, STAMP, TIME, all_row
 from twofold.plan.layout import Pointer
 from twofold.plan.reference import Event
 from twofold.plan.schedule import previous_fire
-from twofold.plan.serving import FeaturePlan, ViewPlan
+from twofold.plan.serving import FeaturePlan, SourcePlan, ViewPlan
 from twofold.runtime.opened import Opened
 from twofold.serve.features import FeatureReader, KeyRead
 from twofold.testing.laws import same_value
@@ -68,22 +68,12 @@ class Truth:
 
     def __init__(self, opened: Opened, view: str) -> None:
         self.view: CompiledView = opened.compiled.view(view)
-        source = opened.compiled.source(self.view.plan.source)
-        tables, log = opened.home.tables, opened.home.log
-        frames = [tables.history(source.name, tables.history_version(source.name))]
-        for partition in range(log.partitions) if source.time is not None else ():
-            end = log.end_offsets([source.name])[source.name, partition]
-            batches = log.read(source.name, partition, 0, end) if end else []
-            frames.append(decoded(batches, source.columns)[0])
-        frame = all_rows(source.columns, *frames)
-        if source.time is not None:
-            is_log, ahead = pl.col(MAJOR) >= LOG_ORDER, pl.col(source.time).to_physical() - pl.col(STAMP)
-            frame = frame.filter(~(is_log & (ahead > DAY_US)))
-        in_order = frame.sort(pl.col(MAJOR) >= LOG_ORDER, pl.when(pl.col(MAJOR) < LOG_ORDER).then(STAMP), MAJOR, MINOR)
-        identities = in_order[source.id].to_list() if source.id is not None else [None] * in_order.height
-        partitions = [None if major < LOG_ORDER else major for major in in_order[MAJOR]]
-        keep = reference.counted(source, list(zip(identities, partitions, in_order[STAMP].to_list(), strict=True)))
-        self.events = list(_events(self.view, in_order.filter(pl.Series(keep, dtype=pl.Boolean))))
+        self.events = [
+            event
+            for number, source in enumerate(self.view.plan.sources)
+            for branch in self.view.branches(source)
+            for event in _events(branch, number, _counted(opened, opened.compiled.source(source)))
+        ]
         self._of_key: dict[Key, list[Event]] = {}
         for event in self.events:
             self._of_key.setdefault(event.key, []).append(event)
@@ -93,13 +83,33 @@ class Truth:
         return self._of_key.get(key, [])
 
 
-def _events(view: CompiledView, frame: pl.DataFrame) -> Iterable[Event]:
+def _counted(opened: Opened, source: SourcePlan) -> pl.DataFrame:
+    """The events of a source that count."""
+    tables, log = opened.home.tables, opened.home.log
+    frames = [tables.history(source.name, tables.history_version(source.name))]
+    for partition in range(log.partitions) if source.time is not None else ():
+        end = log.end_offsets([source.name])[source.name, partition]
+        batches = log.read(source.name, partition, 0, end) if end else []
+        frames.append(decoded(batches, source.columns)[0])
+    frame = all_rows(source.columns, *frames)
+    if source.time is not None:
+        is_log, ahead = pl.col(MAJOR) >= LOG_ORDER, pl.col(source.time).to_physical() - pl.col(STAMP)
+        frame = frame.filter(~(is_log & (ahead > DAY_US)))
+    in_order = frame.sort(pl.col(MAJOR) >= LOG_ORDER, pl.when(pl.col(MAJOR) < LOG_ORDER).then(STAMP), MAJOR, MINOR)
+    identities = in_order[source.id].to_list() if source.id is not None else [None] * in_order.height
+    partitions = [None if major < LOG_ORDER else major for major in in_order[MAJOR]]
+    keep = reference.counted(source, list(zip(identities, partitions, in_order[STAMP].to_list(), strict=True)))
+    return in_order.filter(pl.Series(keep, dtype=pl.Boolean))
+
+
+def _events(view: CompiledView, source: int, frame: pl.DataFrame) -> Iterable[Event]:
+    """One branch's events; `source` is the number of its source."""
     plan = view.plan
     frame = frame.with_columns(pl.col(MAJOR).alias(_POSITION[0]), pl.col(MINOR).alias(_POSITION[1]))
     for row in prepared(view, frame, _POSITION).iter_rows(named=True):
         values = (row[f"in{i}"] for i in range(len(plan.inputs)))
         inputs = tuple(_row_values(value) if isinstance(value, dict) else value for value in values)
-        key, position = tuple(row[f"k{i}"] for i in range(len(plan.by))), (row[_POSITION[0]], row[_POSITION[1]])
+        key, position = tuple(row[f"k{i}"] for i in range(len(plan.by))), (source, row[_POSITION[0]], row[_POSITION[1]])
         yield Event(key, row[TIME], (row[MAJOR], row[MINOR]), row[STAMP], inputs, position)
 
 
@@ -122,8 +132,8 @@ def online_parity(opened: Opened, view: str, keys: Sequence[Any], instants: Sequ
     reader = FeatureReader(opened.compiled.serving, home.store, home.log.uuid, home.log.partitions, home.clock)
     with home.store.snapshot() as snapshot:
         raw = snapshot.get(layout.pointer_key(truth.view.plan.version))
-        places = [layout.offset_key(truth.view.plan.source, p) for p in range(home.log.partitions)]
-        applied = [layout.decode_int(offset) for offset in snapshot.multi_get(places)]
+        entries = layout.offset_keys(truth.view.plan, home.log.partitions)
+        applied = [layout.decode_int(offset) for offset in snapshot.multi_get(entries)]
     assert raw is not None, f"{view} has no pointer; catch up or build first"
     held = _Held(truth.view.plan, layout.decode_pointer(raw), applied)
     clock = home.clock.now_us()
@@ -147,16 +157,23 @@ class _Held:
     def in_generation(self, event: Event) -> bool:
         if self.plan.mode == "stream" or (self.plan.as_of == "build" and event.event_time >= self.pointer.base_us):
             return False
-        major, minor = event.position
-        return major <= self.pointer.history if major < LOG_ORDER else minor < self.pointer.cut[major - LOG_ORDER]
+        source, major, minor = event.position
+        if major < LOG_ORDER:
+            return major <= self.pointer.history[source]
+        return minor < _offset(self.plan, self.pointer.cut, event)
 
     def in_deltas(self, event: Event) -> bool:
-        major, minor = event.position
+        _, major, minor = event.position
         if self.plan.mode == "batch" or major < LOG_ORDER:
             return False
-        partition = major - LOG_ORDER
-        begin = self.pointer.began[partition] if self.plan.mode == "stream" else self.pointer.cut[partition]
-        return begin <= minor < self.applied[partition]
+        begin = self.pointer.began if self.plan.mode == "stream" else self.pointer.cut
+        return _offset(self.plan, begin, event) <= minor < _offset(self.plan, self.applied, event)
+
+
+def _offset(plan: ViewPlan, offsets: Sequence[int], event: Event) -> int:
+    """Of offsets by source and partition, the one of a log event's own."""
+    source, major, _ = event.position
+    return offsets[source * (len(offsets) // len(plan.sources)) + major - LOG_ORDER]
 
 
 def _compare_online(parity: Parity, truth: Truth, held: _Held, read: KeyRead, clock: int, is_now: bool) -> None:
@@ -231,8 +248,8 @@ class _Seen:
         self._plan, self._at, self._fire, self._visibility, self._began = plan, at, fire, visibility, began
 
     def __call__(self, event: Event) -> bool:
-        major, minor = event.position
-        if self._plan.mode == "stream" and (major < LOG_ORDER or not self._began or minor < self._began[major - LOG_ORDER]):
+        _, major, minor = event.position
+        if self._plan.mode == "stream" and (major < LOG_ORDER or not self._began or minor < _offset(self._plan, self._began, event)):
             return False
         if self._fire is not None and event.event_time >= self._fire:
             return False

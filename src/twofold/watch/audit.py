@@ -21,8 +21,9 @@ from numpy.typing import NDArray
 
 from twofold.algebra.base import LOG_ORDER
 from twofold.errors import DataError
+from twofold.plan import layout
 from twofold.plan.compile import CompiledProject, CompiledView
-from twofold.plan.inputs import MAJOR, MINOR, POLARS_TYPES, prepared
+from twofold.plan.inputs import MAJOR, MINOR, POLARS_TYPES, all_prepared
 from twofold.plan.layout import Pointer
 from twofold.plan.served import Served, ViewRead
 from twofold.plan.serving import ViewPlan
@@ -86,7 +87,11 @@ def audit(records: Iterable[Served], project: CompiledProject, sources: Sources)
     for (model, place), found in reads.items():
         use = project.model(model).uses[place]
         view = project.view(use.view)
-        events = events_in_mode(view.plan, sources.events_of(view.plan.source), sources.began_of(view.plan.name))
+        began = sources.began_of(view.plan.name)
+        events = {
+            source: events_in_mode(view.plan, sources.events_of(source), layout.of_source(began, view.plan, source))
+            for source in view.plan.sources
+        }
         _compare(view, use.columns, found, events, report)
     return report
 
@@ -118,23 +123,24 @@ def _collect(record: Served, project: CompiledProject, sources: Sources, reads: 
 
 
 def _bound(plan: ViewPlan, record: Served, read: ViewRead, sources: Sources) -> tuple[int, ...] | None:
-    """(history version, offset of each partition) below which the read saw the events; None where that is not known any more."""
+    """(history version of each source, offsets as in a pointer) below which the read saw events; None where it is not known any more."""
     generation = None if read.generation is None else sources.generation_of(read.generation)
     if generation is None and plan.mode != "stream":
         return None
     if plan.mode == "batch" and generation is not None:
-        return (generation.history, *generation.cut)
-    offsets = (record.offsets.get(f"{plan.source}/{partition}", 0) for partition in range(sources.partitions))
-    return (0 if generation is None else generation.history, *offsets)
+        return (*generation.history, *generation.cut)
+    offsets = (record.offsets.get(f"{source}/{partition}", 0) for source in plan.sources for partition in range(sources.partitions))
+    return (*((0,) * len(plan.sources) if generation is None else generation.history), *offsets)
 
 
-def _compare(view: CompiledView, columns: Mapping[str, str], reads: _Reads, events: pl.DataFrame, report: Audit) -> None:
+def _compare(view: CompiledView, columns: Mapping[str, str], reads: _Reads, events: Mapping[str, pl.DataFrame], report: Audit) -> None:
     """Recompute one use of a view for all its reads, and compare each value."""
     schema = {f"k{i}": POLARS_TYPES[kind] for i, kind in enumerate(view.plan.by.values())}
     spine = pl.DataFrame([_typed(key, view.plan.by) for key in reads.keys], schema=schema, orient="row")
     at = np.array(reads.at, np.int64)
-    seen, horizon = visible_by_position(events, reads.bounds)
-    ready = prepared(view, events.with_columns(seen.alias(_SEEN)), [_SEEN])
+    ranks, horizon = visible_by_position([events[source] for source in view.plan.sources], reads.bounds)
+    ranked = {source: events[source].with_columns(rank.alias(_SEEN)) for source, rank in zip(view.plan.sources, ranks, strict=True)}
+    ready = all_prepared(view.branches(), ranked, [_SEEN])
     recomputed = point_in_time(view.plan, ready, spine, at, Visibility(seen=_SEEN, horizon=horizon))
     for name, column in columns.items():
         for i, value in enumerate(recomputed[name].to_list()):
@@ -158,26 +164,37 @@ def _instant(value: Any) -> Any:
     return datetime.fromisoformat(value) if isinstance(value, str) else value
 
 
-def visible_by_position(events: pl.DataFrame, bounds: Sequence[tuple[int, ...]]) -> tuple[pl.Series, NDArray[np.int64]]:
-    """(rank of each event from which on it is seen, each read's horizon): an event is seen iff rank < horizon.
+def visible_by_position(sources: Sequence[pl.DataFrame], bounds: Sequence[tuple[int, ...]]) -> tuple[list[pl.Series], NDArray[np.int64]]:
+    """(for each source the rank of its events from which on they are seen, each read's horizon): an event is seen iff rank < horizon.
 
-    A bound is (history version, offset of each partition). Bounds only grow with time, so they have an order, and each event has
-    one first rank that holds it.
+    A bound is (history version of each source, offsets of each source's partitions in turn). Bounds only grow with time, so they have
+    an order, and each event has one first rank that holds it.
     """
     distinct = sorted(set(bounds))
     for earlier, later in itertools.pairwise(distinct):
         if any(a > b for a, b in zip(earlier, later, strict=True)):
             raise DataError("the offsets of two reads have no order; audit the served logs of one home at a time")
     rank = {bound: i for i, bound in enumerate(distinct)}
+    ends = np.array(distinct, np.int64).reshape(len(distinct), -1)
+    count = len(sources)
+    partitions = (ends.shape[1] - count) // count
+    ranks = []
+    for i, events in enumerate(sources):
+        offsets = ends[:, count + i * partitions : count + (i + 1) * partitions]
+        ranks.append(_ranks(events, ends[:, i], offsets))
+    return ranks, np.array([rank[bound] + 1 for bound in bounds], np.int64)
+
+
+def _ranks(events: pl.DataFrame, history: NDArray[np.int64], offsets: NDArray[np.int64]) -> pl.Series:
+    """For each event of a source the first rank whose history version [ranks] or offsets [ranks, partitions] hold it."""
     major, minor = events[MAJOR].to_numpy(), events[MINOR].to_numpy()
     seen = np.full(events.height, _NEVER, np.int64)
-    ends = np.array(distinct, np.int64).reshape(len(distinct), -1)
-    for column in range(ends.shape[1]):
-        is_mine = major < LOG_ORDER if column == 0 else major == LOG_ORDER + column - 1
+    for column in range(-1, offsets.shape[1]):
+        is_mine = major < LOG_ORDER if column < 0 else major == LOG_ORDER + column
         # A history version is held from its own number on, an offset from the one after it on.
-        first = np.searchsorted(ends[:, column], major[is_mine] if column == 0 else minor[is_mine] + 1, side="left")
-        seen[is_mine] = np.where(first < len(distinct), first, _NEVER)
-    return pl.Series(seen), np.array([rank[bound] + 1 for bound in bounds], np.int64)
+        first = np.searchsorted(history, major[is_mine]) if column < 0 else np.searchsorted(offsets[:, column], minor[is_mine] + 1)
+        seen[is_mine] = np.where(first < history.size, first, _NEVER)
+    return pl.Series(seen)
 
 
 def same_bits(served: Any, recomputed: Any) -> bool:
