@@ -157,7 +157,8 @@ def test_the_standard_error_is_the_declared_one(p: int) -> None:
     errors = np.array([estimates(area, stream * 10_000_000, sizes) for stream in range(streams)]) / sizes - 1
     declared = 1.04 / math.sqrt(1 << p)
     deviation, bias = np.sqrt((errors**2).mean(axis=0)), np.abs(errors.mean(axis=0))
-    # A deviation of so few streams is itself uncertain by 1 / sqrt(2 streams) of it, a mean by the deviation / sqrt(streams); and estimates are rounded.
+    # A deviation of so few streams is itself uncertain by 1 / sqrt(2 streams) of it, a mean by the deviation / sqrt(streams);
+    # and estimates are rounded.
     assert (deviation <= declared * (1 + 3 / math.sqrt(2 * streams))).all(), deviation
     assert (bias <= 3 * declared / math.sqrt(streams) + 0.5 / sizes).all(), bias
     assert (deviation[2:] >= declared / 4).all(), "no sketch is this good: something else counts"
