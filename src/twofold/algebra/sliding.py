@@ -336,37 +336,3 @@ def _write(row, rows, asked, area, out):
             area, 0, asked.kind, asked.value_kind, asked.operations[i], asked.arguments[i], rows.t[row], asked.width, out.words,
             out.floats, asked.places[i] * count + row, count,
         )  # fmt: skip
-
-
-@njit(cache=True)
-def is_ordered(first, second, third):
-    """Whether rows lie in order of three columns."""
-    for i in range(1, first.size):
-        if first[i] != first[i - 1]:
-            if first[i] < first[i - 1]:
-                return False
-        elif second[i] != second[i - 1]:
-            if second[i] < second[i - 1]:
-                return False
-        elif third[i] < third[i - 1]:
-            return False
-    return True
-
-
-@njit(cache=True)
-def group_order(groups, count):
-    """(numbers of the rows by group, each group in the rows' order; starts of the groups) by counting; rows of group -1 are left out."""
-    starts = np.zeros(count + 1, np.int64)
-    for group in groups:
-        if group >= 0:
-            starts[group + 1] += 1
-    for group in range(count):
-        starts[group + 1] += starts[group]
-    order = np.empty(starts[count], np.int64)
-    place = starts[:-1].copy()
-    for row in range(groups.size):
-        group = groups[row]
-        if group >= 0:
-            order[place[group]] = row
-            place[group] += 1
-    return order, starts

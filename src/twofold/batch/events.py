@@ -7,13 +7,14 @@ from dataclasses import dataclass, field
 
 import polars as pl
 
+from twofold.algebra.base import LOG_ORDER
 from twofold.batch.archive import archive_up_to
 from twofold.batch.duplicates import Places, duplicates_of
 from twofold.batch.spill import Scratch, estimated_bytes
 from twofold.log.base import EventLog
 from twofold.log.records import decoded
 from twofold.plan.counting import too_far_in_the_future
-from twofold.plan.inputs import MINOR, STAMP, all_rows
+from twofold.plan.inputs import MAJOR, MINOR, STAMP, all_rows
 from twofold.plan.serving import SourcePlan
 from twofold.tables.base import Reading, Tables
 
@@ -89,9 +90,15 @@ class SourceEvents:
         """Rows that are not too far in the future, duplicates among them."""
         shape = {name: self.source.columns[name] for name in reading.columns}
         for frame in self.tables.batches(self.source.name, reading, self.scratch.rows_at_once(list(shape.values()))):
-            yield all_rows(shape, frame).filter(~too_far_in_the_future(self.source))
+            yield self._in_time(all_rows(shape, frame))
         for frame in self._tails(reading):
-            yield all_rows(shape, frame).filter(~too_far_in_the_future(self.source))
+            yield self._in_time(all_rows(shape, frame))
+
+    def _in_time(self, frame: pl.DataFrame) -> pl.DataFrame:
+        """The rows that are not too far in the future; of loaded history all, which is seen at a glance."""
+        if frame.is_empty() or int(frame[MAJOR].max()) < LOG_ORDER:  # type: ignore[arg-type]
+            return frame
+        return frame.filter(~too_far_in_the_future(self.source))
 
     def _tails(self, reading: Reading) -> Iterator[pl.DataFrame]:
         """Events of the log that the archive has not reached."""

@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from twofold.algebra.sliding import group_order
+from twofold.algebra.grouping import group_order
 from twofold.batch.branches import OfSource, by_source
 from twofold.batch.events import SourceEvents, Times
 from twofold.batch.key_ranges import KeyRanges

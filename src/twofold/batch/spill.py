@@ -16,7 +16,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from twofold.algebra.sliding import group_order
+from twofold.algebra.grouping import group_order
 
 _LOCK = "owner.lock"
 _OURS = re.compile(r"\d+-[0-9a-f]{8}")

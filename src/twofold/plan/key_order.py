@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from twofold.algebra.sliding import group_order, is_ordered
+from twofold.algebra.grouping import group_order, is_ordered
 from twofold.keys import encode_key
 from twofold.plan.inputs import MAJOR, MINOR, TIME
 

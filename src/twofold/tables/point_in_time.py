@@ -25,7 +25,7 @@ from twofold.definitions.table import DELETED
 from twofold.plan.inputs import POLARS_TYPES, TIME, words_of
 from twofold.plan.merge import single_slot_programme, wanted_of
 from twofold.plan.serving import FeaturePlan, SlotPlan, ViewPlan, WindowPlan
-from twofold.tables.grouping import Grouped, grouped_events, grouped_rows, groups_of
+from twofold.tables.grouping import Grouped, gathered, grouped_events, grouped_rows, groups_of
 
 Words = NDArray[np.int64]
 
@@ -55,8 +55,8 @@ def point_in_time(
     keys = [f"k{i}" for i in range(len(plan.by))]
     groups, row_groups = groups_of(spine, keys)
     rows, events = grouped_rows(row_groups, at, groups.height), grouped_events(ready, groups, keys)
-    seen = ready[visibility.seen].to_numpy()[events.order] if visibility.seen else _NOTHING
-    times = ready[TIME].to_numpy()[events.order]
+    seen = gathered(ready[visibility.seen].to_numpy(), events.order) if visibility.seen else _NOTHING
+    times = gathered(ready[TIME].to_numpy(), events.order)
     t = at[rows.order]
     head = t if visibility.head is None else np.minimum(at, visibility.head)[rows.order]
     horizon = t if visibility.horizon is None else visibility.horizon[rows.order]
@@ -70,13 +70,14 @@ def point_in_time(
         )  # fmt: skip
         return sliding.Rows(rows.starts, t, horizon, low, high, is_hidden)
 
+    place = np.empty_like(rows.order)
+    place[rows.order] = np.arange(rows.order.size)
     columns: dict[str, pl.Series] = {}
-    for features, words, codes in _slide_all(plan, inputs, rows_of):
+    for features, found, codes in _slide_all(plan, inputs, rows_of):
         if plan.row is not None:
-            _empty_where_deleted(ready["in0"], events.order, words[0][0], codes)
-        for feature, mine, status_codes in zip(features, words, codes, strict=True):
-            by_row, status_by_row = np.empty_like(mine), np.empty_like(status_codes)
-            by_row[:, rows.order], status_by_row[rows.order] = mine, status_codes
+            _empty_where_deleted(ready["in0"], events.order, found[0][0], codes)
+        for feature, mine, status_codes in zip(features, found, codes, strict=True):
+            by_row, status_by_row = np.stack([gathered(words, place) for words in mine]), status_codes[place]
             columns[feature.name] = _column(plan, feature, by_row, status_by_row, ready, events.order, inputs)
             if status:
                 columns[f"{feature.name}__status"] = pl.Series(np.array(STATUSES)[status_by_row], dtype=pl.String)
@@ -114,7 +115,7 @@ def _input(plan: ViewPlan, slot: SlotPlan, ready: pl.DataFrame, grouped: Grouped
         ranks, positions = np.concatenate([[0], np.cumsum(has_value)]), np.flatnonzero(has_value)
     texts = None
     if kind not in WIDE_TYPES:
-        values = words_of(column)[order]
+        values = gathered(words_of(column), order)
     elif asking & _COMPARING:
         values = words_of(column.rank("dense").cast(pl.Int64) - 1)[order]
         texts = column.drop_nulls().unique().sort()
