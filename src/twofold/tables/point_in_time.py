@@ -24,8 +24,10 @@ from twofold.algebra.words import WIDE_TYPES, element_type
 from twofold.definitions.table import DELETED
 from twofold.plan.inputs import POLARS_TYPES, TIME, words_of
 from twofold.plan.merge import single_slot_programme, wanted_of
+from twofold.plan.own import compiled_part, opaque_part
 from twofold.plan.serving import FeaturePlan, SlotPlan, ViewPlan, WindowPlan
 from twofold.tables.grouping import Grouped, grouped_events, grouped_rows, groups_of
+from twofold.tables.opaque_columns import opaque_columns
 
 Words = NDArray[np.int64]
 
@@ -49,7 +51,8 @@ def point_in_time(
     """Every feature for every row of the spine, in its order: columns named like the features (and `<feature>__status` if asked for).
 
     `ready` are prepared events that count, `spine` has the key columns `k0..` in the view's types, `at` [rows] the instants. A null
-    key, an unknown key and an empty window give what an empty window gives.
+    key, an unknown key and an empty window give what an empty window gives. Raises DefinitionError where a person's own aggregate
+    fails on a row, unless the status is asked for, which says so.
     """
     visibility = visibility or Visibility()
     keys = [f"k{i}" for i in range(len(plan.by))]
@@ -60,7 +63,8 @@ def point_in_time(
     t = at[rows.order]
     head = t if visibility.head is None else np.minimum(at, visibility.head)[rows.order]
     horizon = t if visibility.horizon is None else visibility.horizon[rows.order]
-    inputs = {slot.input: _input(plan, slot, ready, events, times, seen) for slot in plan.slots}
+    compiled = compiled_part(plan)
+    inputs = {slot.input: _input(compiled, slot, ready, events, times, seen) for slot in compiled.slots}
 
     def rows_of(window: WindowPlan) -> sliding.Rows:
         low, high, is_hidden = np.empty(t.size, np.int64), np.empty(t.size, np.int64), np.empty(t.size, np.bool_)
@@ -71,7 +75,7 @@ def point_in_time(
         return sliding.Rows(rows.starts, t, horizon, low, high, is_hidden)
 
     columns: dict[str, pl.Series] = {}
-    for features, words, codes in _slide_all(plan, inputs, rows_of):
+    for features, words, codes in _slide_all(compiled, inputs, rows_of):
         if plan.row is not None:
             _empty_where_deleted(ready["in0"], events.order, words[0][0], codes)
         for feature, mine, status_codes in zip(features, words, codes, strict=True):
@@ -80,6 +84,8 @@ def point_in_time(
             columns[feature.name] = _column(plan, feature, by_row, status_by_row, ready, events.order, inputs)
             if status:
                 columns[f"{feature.name}__status"] = pl.Series(np.array(STATUSES)[status_by_row], dtype=pl.String)
+    if (opaque := opaque_part(plan)) is not None:
+        columns |= opaque_columns(plan, opaque, ready, times, events.order, seen, rows_of, rows.order, status)
     names = [name for feature in plan.features for name in (feature.name, f"{feature.name}__status") if name in columns]
     return pl.DataFrame({name: columns[name] for name in names}) if columns else pl.DataFrame(height=spine.height)
 
