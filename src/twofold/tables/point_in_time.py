@@ -200,7 +200,7 @@ def _slide(plan: ViewPlan, features: list[FeaturePlan], source: _Input, rows: sl
         events = events._replace(values=source.hashes)
     areas = new_areas(single_slot_programme(slot.state, source.kind, slot.size), 2)
     sliding.slide(events, rows, asked, areas, sliding.Out(words, words.view(np.float64), codes))
-    found = [words[begin * count : end * count].reshape(-1, count) for begin, end in pairwise(places)]
+    found = [words[begin * count : end * count].reshape(end - begin, count) for begin, end in pairwise(places)]
     if source.kind == "row":
         return features, found * len(features), np.repeat(codes, len(features), 0)
     return features, found, codes
