@@ -6,10 +6,12 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from twofold.clocks import ManualClock, ReplayClock, SystemClock
+from twofold.definitions.aggregates import OVERFLOW, Aggregate, Item, Window
 from twofold.definitions.base import Category
 from twofold.definitions.concat import concat
 from twofold.definitions.events import Events
 from twofold.definitions.features import (
+    aggregate,
     all,
     any,
     count,
@@ -49,10 +51,13 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "OVERFLOW",
+    "Aggregate",
     "Cached",
     "Category",
     "Default",
     "Events",
+    "Item",
     "Label",
     "ManualClock",
     "Model",
@@ -62,6 +67,8 @@ __all__ = [
     "SystemClock",
     "Table",
     "View",
+    "Window",
+    "aggregate",
     "all",
     "any",
     "compute",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import random
+import sys
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
@@ -29,6 +30,10 @@ from twofold.stream.worker import Worker
 from twofold.tables.memory import MemoryTables
 from twofold.testing.modes import Parity, history_parity, online_parity
 from twofold.testing.strategies import HOSTILE_FLOATS, HOSTILE_INTS
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from own_aggregates import Common, Extent, Latest, LongestGap, Product, Roots
 
 Open = Callable[..., Opened]
 
@@ -178,6 +183,19 @@ SHAPES = {
     "lately": tw.decayed_mean("f", "1h", over=["1h", "7d"], ago="1h"),
     "sum_i": tw.sum("i"),
 }
+OWN = {
+    "product": tw.aggregate(Product, "i", over=W),
+    "extent": tw.aggregate(Extent, "x", over=W),
+    "extent_all": tw.aggregate(Extent, pl.col("i"), where=pl.col("f")),
+    "common": tw.aggregate(Common, "s", over=["1m", "7d"], k=2),
+    "commonest": tw.aggregate(Common, "s", over=["1m", "7d"], ago="1m", k=1),
+    "gap": tw.aggregate(LongestGap, over=["2s", "7d"]),
+    "gap_f": tw.aggregate(LongestGap, "f"),
+    "n": tw.count(over=W),
+    "last_s": tw.last("s", over=W),
+    "latest": tw.aggregate(Latest, "d", over=W),
+    "roots": tw.aggregate(Roots, "i", over=W),
+}
 ODD_HOPS = {"q": tw.sum("x", over="1h", hop="15m"), "p": tw.std("x", over="6h", hop="5m"), "r": tw.max("i", over="2d", hop="1d")}
 changed = events.filter(pl.col("i").is_null() | (pl.col("i") != 7)).with_columns(x=pl.col("x") / 3).rename(a="key")
 exploded = changed.explode("parts").filter(pl.col("parts").is_null() | (pl.col("parts") != 1)).with_columns(share=pl.col("parts") / 7)
@@ -204,6 +222,9 @@ VIEWS = {
     "exploded_stream": tw.View("exploded_stream", exploded, by="key", mode="stream", features=OF_PARTS),
     "exploded_batch": tw.View("exploded_batch", exploded, by="key", mode="batch", refresh="0 * * * *", features=OF_PARTS),
     "hybrid": tw.View("hybrid", events, by=["a", "b"], features=FEATURES),
+    "own": tw.View("own", events, by="a", features=OWN),
+    "own_stream": tw.View("own_stream", events, mode="stream", features={name: OWN[name] for name in ("product", "common", "roots")}),
+    "own_built": tw.View("own_built", events, by="a", mode="batch", refresh="30 * * * *", as_of="build", features=OWN),
     "short": tw.View("short", events, by="a", features={**SOME, **ODD_HOPS}, max_age="1d"),
     "all": tw.View("all", events, features=SOME),
     "changed": tw.View("changed", changed, by=["b", "key"], features=SOME),

@@ -19,9 +19,9 @@ SETS = (
     ["all", "as_built", "fixed"],
     ["sets", "sets_stream"],
     ["shapes", "shapes_stream"],
-    ["shapes", "shapes_stream"],
     ["shifted", "lists", "buckets"],
     ["exploded", "tagged", "exploded_stream", "exploded_batch"],
+    ["own", "own_stream", "own_built"],
     ["both", "both_stream", "both_built", "twice", "itself"],
 )
 

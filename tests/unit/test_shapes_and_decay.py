@@ -59,9 +59,9 @@ def test_texts_have_no_shape_and_do_not_decay(word: Any) -> None:
 
 
 def test_the_same_result_from_a_window_that_slides_over_blocks_and_from_one_row() -> None:
-    """Events years apart in half-lives of a second: blocks are left out and events of them leave the window later."""
+    """Of one half-life many blocks pass, and events of those left out leave the window later; of the other all stay in one."""
     rows = [{"k": "k", "x": 1.0 + i, "i": i, "t": i * i * 60_000_000} for i in range(60)]
-    shaped = view(heat=tw.decayed_sum("x", "1s", over="1d"), warm=tw.decayed_mean("i", "1s", over="7h"), skew=tw.skew("x", over="7h"))
+    shaped = view(heat=tw.decayed_sum("x", "1s", over="1d"), warm=tw.decayed_mean("i", "3h", over="7h"), skew=tw.skew("x", over="7h"))
     spine = [{"k": "k", "at": i * i * 60_000_000 + 1} for i in range(70)]
     together = tw.compute(shaped, {events: rows}, spine)
     for i in range(0, 70, 7):

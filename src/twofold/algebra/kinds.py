@@ -61,8 +61,8 @@ OPS = {
 }
 ZERO_IF_EMPTY = frozenset({"count", "sum", "rate", "decayed_sum", "distinct", "distinct_exact", "histogram"})
 """Aggregates that are 0, not null, in an empty window: they count or add up."""
-PRESENT, EMPTY, AHEAD, STALE, UNBUILT, OVERFLOW = range(6)
-STATUSES = ("present", "empty", "ahead", "stale", "unbuilt", "overflow")
+PRESENT, EMPTY, AHEAD, STALE, UNBUILT, OVERFLOW, FAILED = range(7)
+STATUSES = ("present", "empty", "ahead", "stale", "unbuilt", "overflow", "failed")
 
 _LOW63 = np.int64(0x7FFFFFFFFFFFFFFF)
 

@@ -97,7 +97,7 @@ def _change_register(held, area, hashed, by):
     if after == before:
         return
     area[registers.RANKS + register] = after
-    area[registers.HELD] += (before == 0) - (after == 0)
+    area[registers.HELD] += int(before == 0) - int(after == 0)
     area[registers.COUNTS + before] -= before > 0
     area[registers.COUNTS + after] += after > 0
 

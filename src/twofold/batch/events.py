@@ -49,11 +49,14 @@ class SourceEvents:
         """At most so many rows are read."""
         return self._most_rows(self._reading((), times))
 
-    def batches(self, columns: Sequence[str], times: Times = ALL_TIMES) -> Iterator[pl.DataFrame]:
-        """The events in frames of the system columns and these (the time column always), in no particular order."""
+    def batches(self, columns: Sequence[str], times: Times = ALL_TIMES, in_parts: bool = True) -> Iterator[pl.DataFrame]:
+        """The events in frames of the system columns and these (the time column always), in no particular order.
+
+        Not `in_parts`: in as few as may be, where all of them are to lie in memory.
+        """
         reading = self._reading(self._with_time(columns), times)
         places = self._places(times[0])
-        for frame in self._rows(reading):
+        for frame in self._rows(reading, in_parts):
             found = places.has(frame)
             yield frame.filter(~pl.Series(found, dtype=pl.Boolean)) if found.any() else frame
 
@@ -86,10 +89,11 @@ class SourceEvents:
         tails = sum(end - begin for begin, end in zip(self.archived, self.cut, strict=True))
         return self.tables.most_rows(self.source.name, reading) + tails
 
-    def _rows(self, reading: Reading) -> Iterator[pl.DataFrame]:
+    def _rows(self, reading: Reading, in_parts: bool = True) -> Iterator[pl.DataFrame]:
         """Rows that are not too far in the future, duplicates among them."""
         shape = {name: self.source.columns[name] for name in reading.columns}
-        for frame in self.tables.batches(self.source.name, reading, self.scratch.rows_at_once(list(shape.values()))):
+        most = self.scratch.rows_at_once(list(shape.values())) if in_parts else self._most_rows(reading)
+        for frame in self.tables.batches(self.source.name, reading, max(most, 1)):
             yield self._in_time(all_rows(shape, frame))
         for frame in self._tails(reading):
             yield self._in_time(all_rows(shape, frame))

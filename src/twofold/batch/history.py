@@ -80,7 +80,8 @@ class _Reading:
 
     def all(self) -> pl.DataFrame:
         """All of them."""
-        return pl.concat([self.none(), *self._batches()])
+        batches = [batch for batch in self._batches(in_parts=False) if batch.height]
+        return pl.concat(batches) if batches else self.none()
 
     def none(self) -> pl.DataFrame:
         """None of them, in their columns."""
@@ -96,11 +97,11 @@ class _Reading:
             mine = ready.join(self._known, on=self._known.columns, how="semi")
             spill.add(mine, ranges.of(mine.select(self._known.columns)))
 
-    def _batches(self) -> Iterator[pl.DataFrame]:
+    def _batches(self, in_parts: bool = True) -> Iterator[pl.DataFrame]:
         for source in self._sources:
             name, plan = source.source.name, self.view.plan
             began, most, done = of_source(self._began, plan, name), source.events.most_rows(source.times), 0
-            for batch in source.events.batches(source.columns, source.times):
+            for batch in source.events.batches(source.columns, source.times, in_parts):
                 self.progress(f"reading {name}", done, most)
                 done += batch.height
                 yield source.prepared(events_in_mode(plan, batch, began))

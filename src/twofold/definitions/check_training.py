@@ -8,7 +8,7 @@ from typing import Any
 
 from twofold.definitions.base import Place
 from twofold.definitions.check_sources import stepped
-from twofold.definitions.check_views import checked_input, feature_types
+from twofold.definitions.check_views import checked_input, feature_types, own_problems_of, word_of
 from twofold.definitions.events import Events
 from twofold.definitions.features import Feature
 from twofold.definitions.model import LABEL, Label, Model, Rows
@@ -135,7 +135,10 @@ def _value_problems(label: Label, columns: Columns, what: str) -> Problems:
 
 def _aggregate_problems(value: Feature, source: Events, what: str) -> Problems:
     """An aggregate of a label takes what it takes in a view, over the horizon and no window of its own."""
-    word = f"tw.{value.aggregate}"
+    word = word_of(value)
+    if found := own_problems_of(value, f"value of {what}"):
+        yield from found
+        return
     for name in ("over", "hop", "ago"):
         if getattr(value, name, None):
             text = f"value of {what}: {word}({name}=...): a label looks over its horizon [at, at + within) exactly; leave {name} out"

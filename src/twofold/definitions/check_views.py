@@ -8,10 +8,11 @@ from dataclasses import replace
 from typing import Any
 
 from twofold.definitions.base import ELEMENT_TYPES, Place
+from twofold.definitions.check_aggregates import own_problems, trial_problems
 from twofold.definitions.check_sources import Stepped, declared_columns, key_column_problems, stepped_view
 from twofold.definitions.concat import Concat
 from twofold.definitions.events import Events
-from twofold.definitions.features import Feature, Named, named_features
+from twofold.definitions.features import Feature, Named, class_of, named_features
 from twofold.definitions.problems import (
     UNKNOWN,
     Checked,
@@ -60,9 +61,30 @@ def _features_problems(view: View) -> Problems:
             yield Problem(f"{what}: feature {name!r} is {shown(feature)}; use a word such as tw.count or tw.mean", place)
             continue
         yield from name_problems(name, f"{what}: the feature's name", feature.place)
-        if source is not None:
+        found = own_problems_of(feature, f"feature {name!r} of {what}")
+        yield from found
+        if source is not None and not found:
             yield from _feature_problems(str(name), feature, view, source)
         yield from _taken_problems(str(name), feature, view, taken)
+    yield from _own_name_problems(view)
+
+
+def own_problems_of(feature: Feature, what: str) -> list[Problem]:
+    """Problems of the class of a person's own aggregate; none of a built-in one."""
+    if feature.own is None:
+        return []
+    if isinstance(feature.input, list | tuple):
+        text = f"{what}: it takes {shown(feature.input)}; an aggregate of your own takes one column or expression"
+        return [Problem(text, feature.place)]
+    return list(own_problems(feature.own, what, feature.place))
+
+
+def _own_name_problems(view: View) -> Problems:
+    """Two classes of one name in a view cannot be told apart."""
+    classes: dict[str, Any] = {}
+    for feature in view.features.values():
+        if isinstance(feature, Feature) and classes.setdefault(feature.aggregate, feature.own) is not feature.own:
+            yield Problem(f"{describe(view)}: two aggregates have the name {feature.aggregate!r}; rename one class", feature.place)
 
 
 def _schedule_problems(view: View) -> Problems:
@@ -129,24 +151,23 @@ def _feature_problems(name: str, feature: Feature, view: View, source: Stepped) 
 
 
 def _missing_window_problems(feature: Feature, what: str) -> Problems:
-    from twofold.algebra.base import registered
-
-    if not feature.over and registered()[feature.aggregate].needs_window:
-        yield Problem(f"{what}: tw.{feature.aggregate} needs a window; give over=, as in over='1h'", feature.place)
+    if not feature.over and class_of(feature).needs_window:
+        yield Problem(f"{what}: {word_of(feature)} needs a window; give over=, as in over='1h'", feature.place)
 
 
 def _parameter_problems(feature: Feature, source: Stepped, what: str) -> Problems:
     """What the aggregate says of its own parameters."""
-    from twofold.algebra.base import aggregate
-
     kind = checked_input(feature, source, "", "").type
-    if isinstance(feature.input, tuple):
+    if feature.own is not None:
+        if kind != UNKNOWN:
+            yield from trial_problems(feature.own, kind, feature.parts[0].parameters, what, feature.place)
+    elif isinstance(feature.input, tuple):
         if not feature.input or len(set(feature.input)) < len(feature.input):
             yield Problem(f"{what}: it takes the columns {shown(feature.input)}; name one or several, each once", feature.place)
     elif kind != UNKNOWN:
         for part in feature.parts:
             try:
-                aggregate(feature.aggregate, kind, part.parameters)
+                class_of(feature)(kind, **part.parameters)
             except DefinitionError as error:
                 yield Problem(f"{what}: {error}", feature.place)
                 return
@@ -168,23 +189,26 @@ def _hop_problems(hop: Any, widths: list[int], has_windows: bool, what: str, pla
             yield Problem(f"hop of {what}: {hop!r} is longer than the window {duration_text(width)!r}", place)
 
 
+def word_of(feature: Feature) -> str:
+    """How texts call a feature's aggregate."""
+    return f"tw.{feature.aggregate}" if feature.own is None else f"aggregate {feature.aggregate}"
+
+
 def checked_input(feature: Feature, source: Stepped, owner: str, what: str) -> Checked:
     """Type of the values that the aggregate takes."""
-    from twofold.algebra.base import registered
-
-    place, word = feature.place, feature.aggregate
-    accepts = registered()[word].accepts
+    place, word = feature.place, word_of(feature)
+    accepts = class_of(feature).accepts
     if feature.input is None:
         if EVENT in accepts:
             return Checked(EVENT, ())
-        return Checked(UNKNOWN, (Problem(f"{what}: tw.{word} needs a column or an expression to take", place),))
-    if isinstance(feature.input, tuple):
+        return Checked(UNKNOWN, (Problem(f"{what}: {word} needs a column or an expression to take", place),))
+    if isinstance(feature.input, tuple) and feature.own is None:
         problems = [p for column in feature.input for p in check_expression(column, source.columns, owner, what, place).problems]
         return Checked(UNKNOWN if problems else "row", tuple(problems))
     checked = check_expression(feature.input, source.columns, owner, what, place)
     if checked.type == UNKNOWN or checked.type in accepts:
         return checked
-    text = f"{what}: tw.{word} of a {checked.type} has no meaning; it takes {', '.join(sorted(accepts - {EVENT, 'row'}))}"
+    text = f"{what}: {word} of a {checked.type} has no meaning; it takes {', '.join(sorted(accepts - {EVENT, 'row'}))}"
     if checked.type in ELEMENT_TYPES:
         text += ". Make an event of each element first, with events.explode(column)"
     return Checked(UNKNOWN, (Problem(text, place),))
@@ -192,15 +216,13 @@ def checked_input(feature: Feature, source: Stepped, owner: str, what: str) -> C
 
 def feature_types(view: View | Table) -> dict[str, str]:
     """Type name of every feature that a view or table gives, UNKNOWN where it has problems of its own."""
-    from twofold.algebra.base import aggregate
-
     if isinstance(view, Table):
         columns = declared_columns(view)
         return {name: columns[name] for name in view.value_columns}
     types: dict[str, str] = {}
     source = stepped_view(view.source) if isinstance(view.source, Events | Concat) else Stepped({}, "", ())
     for name, feature in view.features.items():
-        if isinstance(feature, Feature):
+        if isinstance(feature, Feature) and not own_problems_of(feature, ""):
             kind = checked_input(feature, source, "", "").type
             for full, _, parameters in _named(str(name), feature):
                 types[full] = UNKNOWN
@@ -208,7 +230,7 @@ def feature_types(view: View | Table) -> dict[str, str]:
                     if kind == "row":
                         types[full] = source.columns[parameters["column"]]
                     elif kind != UNKNOWN:
-                        types[full] = aggregate(feature.aggregate, kind, parameters).result_type
+                        types[full] = class_of(feature)(kind, **parameters).result_type
     return types
 
 

@@ -7,8 +7,10 @@ from dataclasses import fields, is_dataclass
 from types import FunctionType
 from typing import Any
 
+from twofold.algebra.own import Aggregate
 from twofold.definitions.base import TYPE_NAMES
 from twofold.definitions.expressions import canonical_text
+from twofold.definitions.own_source import class_content
 from twofold.versions import function_source, syntax_content
 
 
@@ -20,6 +22,8 @@ def content_of(value: Any) -> Any:
         return {str(name): content_of(item) for name, item in value.items()}
     if isinstance(value, list | tuple):
         return [content_of(item) for item in value]
+    if isinstance(value, type) and issubclass(value, Aggregate):
+        return class_content(value)
     if isinstance(value, type):
         return TYPE_NAMES.get(value, value.__qualname__)
     if isinstance(value, FunctionType):

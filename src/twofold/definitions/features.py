@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple, Optional, Union
 
+from twofold.algebra import base
+from twofold.algebra.base import registered
+from twofold.algebra.own import Aggregate
 from twofold.definitions.base import Place, caller_place
 from twofold.errors import DefinitionError
 from twofold.instants import duration_text, duration_us
@@ -28,7 +31,7 @@ class Feature:
     `aggregate` is the name of a registered aggregate, `input` a column name, several of them, or a row-level `pl.Expr` (None: the
     event itself), `over` the windows' texts (empty: all events before t), `where` a row-level condition that an event must meet,
     `ago` how far back the windows are shifted. `parts` are the values that it gives, each with a suffix of its name and the
-    aggregate's parameters.
+    aggregate's parameters. `own` is the class of a person's own aggregate.
     """
 
     aggregate: str
@@ -39,6 +42,7 @@ class Feature:
     ago: Window | None
     parts: tuple[Part, ...]
     place: Place = field(repr=False)
+    own: type[Aggregate[Any]] | None = None
 
 
 class Part(NamedTuple):
@@ -57,6 +61,11 @@ class Named(NamedTuple):
 
 
 ONE_PART = (Part("", {}),)
+
+
+def class_of(feature: Feature) -> type[base.Aggregate[Any]]:
+    """The class of a feature's aggregate."""
+    return feature.own or registered()[feature.aggregate]
 
 
 def named_features(name: str, feature: Feature) -> list[Named]:
@@ -325,3 +334,23 @@ def distinct_exact(
 ) -> Feature:
     """How many distinct values there are; null with the status `overflow` above `at_most`; 0 in an empty window."""
     return _feature("distinct_exact", value, over, where, hop, ago, (Part("", {"at_most": at_most}),))
+
+
+def aggregate(
+    own: type[Aggregate[Any]],
+    value: Value | None = None,
+    over: Over = None,
+    *,
+    where: Condition = None,
+    hop: Window | None = None,
+    ago: Window | None = None,
+    **parameters: Any,
+) -> Feature:
+    """What an aggregate of one's own gives: `own` is a subclass of `tw.Aggregate`, the parameters are plain values for it.
+
+    Without a value it takes the events themselves. What an empty window gives is its own `result` of `zero()`.
+    """
+    name = str(getattr(own, "name", getattr(own, "__name__", own)))
+    plain = {key: list(item) if isinstance(item, tuple) else item for key, item in parameters.items()}
+    feature = _feature(name, value, over, where, hop, ago, (Part("", plain),))
+    return replace(feature, own=own)

@@ -6,18 +6,23 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from twofold.algebra.base import aggregate, registered
+import msgspec
+
+from twofold.algebra.base import registered
+from twofold.algebra.own import OPAQUE
 from twofold.definitions.base import ELEMENT_TYPES
 from twofold.definitions.concat import Concat, branches_of
 from twofold.definitions.events import Events, Step
 from twofold.definitions.expressions import canonical_text, output_type
-from twofold.definitions.features import Feature, named_features
+from twofold.definitions.features import Feature, class_of, named_features
+from twofold.definitions.own_source import class_content, own_source
 from twofold.definitions.project import Project
 from twofold.definitions.table import Table
 from twofold.definitions.view import View
 from twofold.errors import UnknownName, did_you_mean
 from twofold.instants import duration_us, hop_for
 from twofold.plan.models import compile_model
+from twofold.plan.own import slot_text
 from twofold.plan.serving import (
     FeaturePlan,
     InputPlan,
@@ -193,6 +198,7 @@ def _compile_events_view(view: View) -> CompiledView:
         "visibility": [view.mode, view.refresh, view.as_of],
     }
     inputs, texts = _Pool(), list[InputPlan]()
+    own = {feature.aggregate: own_source(feature.own) for feature in view.features.values() if feature.own is not None}
     expressions: list[pl.Expr] = []
     windows, slots = _Pool(), _Pool()
     orders = _moment_orders(view)
@@ -206,27 +212,31 @@ def _compile_events_view(view: View) -> CompiledView:
                 expressions.append(expression)
                 texts.append(InputPlan(_label(feature), kind, _row_columns(feature, columns)))
         for named in named_features(name, feature):
-            compiled = aggregate(feature.aggregate, kind, {} if kind == "row" else named.parameters)
+            compiled = class_of(feature)(kind, **({} if kind == "row" else named.parameters))
             result_type = columns[named.parameters["column"]] if kind == "row" else compiled.result_type
             state = orders.get(text, compiled.state) if compiled.state.startswith(("moments", "count")) else compiled.state
-            slot, plan = slots.index(SlotPlan(state, index, compiled.size)), _window(named.window, feature)
-            meaning = {"aggregate": feature.aggregate, "parameters": dict(named.parameters), "input": text}
+            of = slot_text(feature.aggregate, named.parameters) if state == OPAQUE else ""
+            slot, plan = slots.index(SlotPlan(state, index, compiled.size, of)), _window(named.window, feature)
+            of_class = feature.aggregate if feature.own is None else class_content(feature.own)
+            meaning = {"aggregate": of_class, "parameters": dict(named.parameters), "input": text}
             version = version_of({**identity, **meaning, "window": [plan.width_us, plan.hop_us, plan.ago_us]})
             window = windows.index(plan)
             features.append(FeaturePlan(named.name, version, feature.aggregate, slot, window, result_type, dict(named.parameters)))
+    moved, ordered = _opaque_last(features, slots.items)
     whole = ViewPlan(
         name=view.name,
-        version=_view_version(view.name, features, slots.items),
+        version=_view_version(view.name, moved, ordered),
         sources=tuple(dict.fromkeys(events.name for events in branches)),
         by=by,
         mode=view.mode,
         windows=tuple(windows.items),
         inputs=tuple(texts),
-        slots=tuple(slots.items),
-        features=tuple(features),
+        slots=ordered,
+        features=moved,
         refresh=view.refresh,
         max_age_us=None if view.max_age is None else duration_us(view.max_age),
         as_of=view.as_of,
+        aggregates=own,
     )
     first, *others = [
         CompiledView(whole, time_after_steps(events), events.steps, tuple(expressions), source=events.name, branch=(number, len(branches)))
@@ -238,6 +248,13 @@ def _compile_events_view(view: View) -> CompiledView:
 def _branch_content(events: Events) -> list[Any]:
     source = compile_source(events)
     return [source.name, source.time, source.id, source.dedupe_us, _steps_content(events)]
+
+
+def _opaque_last(features: Sequence[FeaturePlan], slots: Sequence[SlotPlan]) -> tuple[tuple[FeaturePlan, ...], tuple[SlotPlan, ...]]:
+    """Features and slots, those that compiled code does not understand after the others."""
+    order = sorted(range(len(slots)), key=lambda slot: slots[slot].state == OPAQUE)
+    moved = tuple(msgspec.structs.replace(feature, slot=order.index(feature.slot)) for feature in features)
+    return moved, tuple(slots[slot] for slot in order)
 
 
 BLOB_FORMAT = 3

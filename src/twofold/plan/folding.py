@@ -14,9 +14,10 @@ import polars as pl
 from twofold.algebra import tiles
 from twofold.algebra.programme import new_areas
 from twofold.plan.compile import CompiledView
-from twofold.plan.inputs import TIME, KeyedEvents, all_prepared, event_words, keyed
+from twofold.plan.inputs import TIME, KeyedEvents, Words, all_prepared, event_words, keyed
 from twofold.plan.key_order import KeyOrder, encoded_keys, in_key_order
 from twofold.plan.merge import programme_of
+from twofold.plan.own import opaque_part
 from twofold.plan.serving import ViewPlan
 
 _EVENTS_AT_ONCE, _KEYS_AT_ONCE = 200_000, 10_000
@@ -34,7 +35,7 @@ class ViewFolder:
     """Folds events of one view version, of one source of it (None: of its only one); not to be shared between threads."""
 
     def __init__(self, view: CompiledView, source: str | None = None) -> None:
-        self.view = view
+        self.view, self._opaque = view, opaque_part(view.plan)
         self._branches = view.branches(source)
         self._programme = programme_of(view.plan)
         self._area = new_areas(self._programme, 1)[0]
@@ -57,8 +58,15 @@ class ViewFolder:
         words, starts = tiles.fold(
             old_words, old_starts, events.events, events.starts, events.heap, now_us, keeps_raw, self._programme, self._area
         )
-        raw, ends = words.tobytes(), (starts * 8).tolist()
-        return [(key, raw[ends[i] : ends[i + 1]]) for i, key in enumerate(events.keys)]
+        blobs = _blobs(words, starts)
+        if self._opaque is not None:
+            blobs = self._opaque.fold(blobs, old, events.events, events.starts, events.heap, now_us, keeps_raw)
+        return list(zip(events.keys, blobs, strict=True))
+
+
+def _blobs(words: Words, starts: Words) -> list[bytes]:
+    raw, at = words.tobytes(), (starts * 8).tolist()
+    return [raw[begin:end] for begin, end in itertools.pairwise(at)]
 
 
 def folded(plan: ViewPlan, ready: pl.DataFrame, now_us: int) -> Iterator[tuple[bytes, bytes]]:
@@ -98,6 +106,7 @@ def _fold_keys(plan: ViewPlan, ready: pl.DataFrame, groups: KeyOrder, first: int
     events, heap = event_words(plan, ready[groups.order[starts[0] : starts[-1]]])
     nothing, area = np.zeros(last - first + 1, np.int64), new_areas(programme, 1)[0]
     words, ends = tiles.fold(nothing[:0], nothing, events, starts - starts[0], heap, now_us, False, programme, area)
-    raw, at = words.tobytes(), (ends * 8).tolist()
-    keys = encoded_keys(groups.keys[first:last])
-    return [(key, raw[at[i] : at[i + 1]]) for i, key in enumerate(keys) if at[i] < at[i + 1]]
+    blobs = _blobs(words, ends)
+    if (opaque := opaque_part(plan)) is not None:
+        blobs = opaque.fold(blobs, [None] * len(blobs), events, starts - starts[0], heap, now_us, False)
+    return [(key, blob) for key, blob in zip(encoded_keys(groups.keys[first:last]), blobs, strict=True) if blob]

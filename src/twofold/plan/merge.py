@@ -14,12 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from twofold.algebra import reading, tiles
-from twofold.algebra.base import aggregate
 from twofold.algebra.kinds import AHEAD, EMPTY, PRESENT, STALE, STATUSES, ZERO_IF_EMPTY
 from twofold.algebra.programme import Slot, Span, Wanted, Words, assemble, new_areas
 from twofold.algebra.windows import SLACK_US, Levels
 from twofold.algebra.words import WIDE_TYPES, decode_value, element_type
 from twofold.instants import BEGIN_US, US_PER_SECOND
+from twofold.plan.own import OpaquePart, compiled_part, meaning_of, opaque_part
 from twofold.plan.serving import FeaturePlan, SlotPlan, ViewPlan
 
 Floats = NDArray[np.float64]
@@ -27,7 +27,8 @@ _WORD = struct.Struct("<q")
 
 
 def programme_of(plan: ViewPlan) -> Words:
-    """The merge programme of a view."""
+    """The merge programme of a view, its opaque features left out."""
+    plan = compiled_part(plan)
     return assemble(
         [Slot(slot.state, input_type(plan, slot), slot.input, slot.size) for slot in plan.slots],
         [item.type for item in plan.inputs],
@@ -46,7 +47,7 @@ def wanted_of(plan: ViewPlan, feature: FeaturePlan) -> Wanted:
     kind = input_type(plan, plan.slots[feature.slot])
     if kind == "row":
         return Wanted(feature.slot, feature.window, feature.aggregate)
-    meaning = aggregate(feature.aggregate, kind, feature.parameters)
+    meaning = meaning_of(plan, feature)
     return Wanted(feature.slot, feature.window, feature.aggregate, meaning.argument, meaning.result_words)
 
 
@@ -76,7 +77,7 @@ class Answer:
     @property
     def status(self) -> str:
         """The one word for the whole key: the worst of its features' statuses, `empty` only where all are."""
-        for name in ("unbuilt", "ahead", "overflow", "stale", "present"):
+        for name in ("unbuilt", "ahead", "failed", "overflow", "stale", "present"):
             if name in self.statuses:
                 return name
         return "empty"
@@ -91,13 +92,14 @@ class ViewReader:
     """Merges blobs of one view version; safe to use from several threads."""
 
     def __init__(self, plan: ViewPlan) -> None:
-        self.plan = plan
+        self.plan, self._opaque = plan, opaque_part(plan)
         self._programme = programme_of(plan)
-        wanted = [wanted_of(plan, feature) for feature in plan.features]
+        self._compiled = compiled_part(plan).features
+        wanted = [wanted_of(plan, feature) for feature in self._compiled]
         self._places = tuple(itertools.accumulate((item.words for item in wanted), initial=0))
-        self._decoders = tuple(_decoder(plan, feature, item.words) for feature, item in zip(plan.features, wanted, strict=True))
-        self._zero_if_empty = tuple(feature.aggregate in ZERO_IF_EMPTY for feature in plan.features)
-        self._all_present = (STATUSES[PRESENT],) * len(plan.features)
+        self._decoders = tuple(_decoder(plan, feature, item.words) for feature, item in zip(self._compiled, wanted, strict=True))
+        self._zero_if_empty = tuple(feature.aggregate in ZERO_IF_EMPTY for feature in self._compiled)
+        self._all_present = (STATUSES[PRESENT],) * len(self._compiled)
         self._scratch = threading.local()
 
     def greatest(self, blobs: Sequence[bytes | None]) -> int:
@@ -127,7 +129,19 @@ class ViewReader:
         greatest = self.greatest(parts)
         age = None if greatest == tiles.NEVER else (t_us if asked_us is None else asked_us) - greatest
         is_stale = self.plan.max_age_us is not None and age is not None and age > self.plan.max_age_us
-        return self._answer(joined, out, floats, status, is_exact, is_stale, age)
+        answer = self._answer(joined, out, floats, status, is_exact, is_stale, age)
+        return answer if self._opaque is None else self._with_opaque(answer, self._opaque, parts, t_us, is_exact, is_stale)
+
+    def _with_opaque(self, answer: Answer, opaque: OpaquePart, parts: Sequence[bytes], t_us: int, is_exact: bool, is_stale: bool) -> Answer:
+        """The answer with the opaque features in their places."""
+        mine = {feature.name: (None, AHEAD) for feature in opaque.features}
+        if is_exact:
+            mine = dict(zip(mine, opaque.read(parts, t_us), strict=True))
+        found = {name: (value, STATUSES[STALE if is_stale and code == PRESENT else code]) for name, (value, code) in mine.items()}
+        names = (feature.name for feature in self._compiled)
+        found |= dict(zip(names, zip(answer.values, answer.statuses, strict=True), strict=True))
+        values, statuses = zip(*(found[feature.name] for feature in self.plan.features), strict=True)
+        return Answer(values, statuses, answer.age_us)
 
     def _buffers(self) -> tuple[Words, Words, Floats, Words]:
         try:
@@ -135,7 +149,7 @@ class ViewReader:
         except AttributeError:
             out = np.zeros(self._places[-1], np.int64)
             areas = new_areas(self._programme, len(self.plan.windows) + 1)
-            buffers = self._scratch.buffers = (areas, out, out.view(np.float64), np.zeros(len(self.plan.features), np.int64))
+            buffers = self._scratch.buffers = (areas, out, out.view(np.float64), np.zeros(len(self._compiled), np.int64))
         return buffers
 
     def _answer(self, joined: bytes, out: Words, floats: Floats, status: Words, is_exact: bool, is_stale: bool, age: int | None) -> Answer:

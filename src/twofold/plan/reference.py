@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from twofold.algebra.base import OVERFLOW, Aggregate, Item, Window, aggregate
+from twofold.algebra.base import OVERFLOW, Aggregate, Item, Window
+from twofold.algebra.guarded import Guarded
+from twofold.algebra.kinds import OVERFLOW as OVERFLOWN
 from twofold.algebra.windows import window_at
 from twofold.keys import Key
+from twofold.plan.own import guarded, is_opaque, meaning_of
 from twofold.plan.serving import FeaturePlan, SourcePlan, ViewPlan
 
 
@@ -41,20 +44,28 @@ def _feature_at(view: ViewPlan, feature: FeaturePlan, events: Sequence[Event], t
     plan = view.windows[feature.window]
     window = window_at(t_us, plan.width_us, plan.hop_us, plan.ago_us)
     source = view.slots[feature.slot].input
-    kind = "event" if source < 0 else view.inputs[source].type
-    parameters = {} if kind == "row" else feature.parameters
-    meaning = aggregate(feature.aggregate, kind, parameters)
+    values = ((event, True if source < 0 else event.inputs[source]) for event in events if _holds(window, event.event_time))
+    items = [Item(value, event.event_time, event.order) for event, value in values if value is not None]
+    if is_opaque(view, feature):
+        return _own_value(guarded(view, feature), items, t_us, window)
+    meaning = meaning_of(view, feature)
     state = meaning.zero()
-    for event in events:
-        if _holds(window, event.event_time):
-            value = True if source < 0 else event.inputs[source]
-            if value is not None:
-                state = meaning.add(state, Item(value, event.event_time, event.order))
+    for item in items:
+        state = meaning.add(state, item)
     value = meaning.result(state, t_us, window)
     columns = None if source < 0 else view.inputs[source].columns
     if columns is not None and value is not None:
         return value[list(columns).index(feature.parameters["column"])] if value else None
     return value
+
+
+def _own_value(aggregate: Guarded, items: Sequence[Item], t_us: int, window: Window) -> Any:
+    """The value of a person's own aggregate, by `add` alone."""
+    held = aggregate.zero
+    for item in items:
+        held = aggregate.added(held, item)
+    value, status = aggregate.result(held, t_us, window)
+    return OVERFLOW if status == OVERFLOWN else value
 
 
 def has_row(view: ViewPlan, events: Sequence[Event], key: Key, t_us: int) -> bool:

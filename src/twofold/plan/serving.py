@@ -56,12 +56,13 @@ class WindowPlan(Frozen, frozen=True):
 class SlotPlan(Frozen, frozen=True):
     """One state of a tile: a kind of state over one input. `input` is an index into the view's inputs; -1 is the event itself.
 
-    `size` is that of kinds that have one, such as the k of the k last values.
+    `size` is that of kinds that have one, such as the k of the k last values. Of the kind "opaque" `of` tells aggregate and parameters.
     """
 
     state: str
     input: int
     size: int = 0
+    of: str = ""
 
 
 class InputPlan(Frozen, frozen=True):
@@ -97,7 +98,8 @@ class ViewPlan(Frozen, frozen=True):
     partitions of a source together.
 
     A feature over an input of type "row" reads one column of it: the one that its parameter `column` names. A table is a view with
-    one slot `last` over such an input; then `row` names the columns and types too (`slot` 0, `window` 0).
+    one slot `last` over such an input; then `row` names the columns and types too (`slot` 0, `window` 0). `aggregates` are a person's
+    own, name -> source of the class; the slots of the kind "opaque", which come last, are theirs.
     """
 
     name: str
@@ -114,6 +116,7 @@ class ViewPlan(Frozen, frozen=True):
     max_age_us: int | None = None
     is_static: bool = False
     as_of: str = "request"
+    aggregates: dict[str, str] = {}
 
 
 class UsePlan(Frozen, frozen=True):

@@ -7,6 +7,7 @@ given, `seen < horizon`.
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -16,7 +17,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from twofold.algebra import sliding, sliding_ranks
+from twofold.algebra import grouping, sliding, sliding_ranks
 from twofold.algebra.hashing import hash_texts
 from twofold.algebra.kinds import EMPTY, INT, KINDS, OPS, PRESENT, STATUSES, ZERO_IF_EMPTY
 from twofold.algebra.programme import new_areas, value_kind
@@ -24,8 +25,14 @@ from twofold.algebra.words import WIDE_TYPES, element_type
 from twofold.definitions.table import DELETED
 from twofold.plan.inputs import POLARS_TYPES, TIME, words_of
 from twofold.plan.merge import single_slot_programme, wanted_of
+from twofold.plan.own import compiled_part, opaque_part
 from twofold.plan.serving import FeaturePlan, SlotPlan, ViewPlan, WindowPlan
+<<<<<<< HEAD
 from twofold.tables.grouping import Grouped, gathered, grouped_events, grouped_rows, groups_of
+=======
+from twofold.tables.grouping import Grouped, grouped_events, grouped_rows, groups_of
+from twofold.tables.opaque_columns import opaque_columns
+>>>>>>> main
 
 Words = NDArray[np.int64]
 
@@ -49,7 +56,8 @@ def point_in_time(
     """Every feature for every row of the spine, in its order: columns named like the features (and `<feature>__status` if asked for).
 
     `ready` are prepared events that count, `spine` has the key columns `k0..` in the view's types, `at` [rows] the instants. A null
-    key, an unknown key and an empty window give what an empty window gives.
+    key, an unknown key and an empty window give what an empty window gives. Raises DefinitionError where a person's own aggregate
+    fails on a row, unless the status is asked for, which says so.
     """
     visibility = visibility or Visibility()
     keys = [f"k{i}" for i in range(len(plan.by))]
@@ -60,7 +68,8 @@ def point_in_time(
     t = at[rows.order]
     head = t if visibility.head is None else np.minimum(at, visibility.head)[rows.order]
     horizon = t if visibility.horizon is None else visibility.horizon[rows.order]
-    inputs = {slot.input: _input(plan, slot, ready, events, times, seen) for slot in plan.slots}
+    compiled = compiled_part(plan)
+    inputs = {slot.input: _input(compiled, slot, ready, events, times, seen) for slot in compiled.slots}
 
     def rows_of(window: WindowPlan) -> sliding.Rows:
         low, high, is_hidden = np.empty(t.size, np.int64), np.empty(t.size, np.int64), np.empty(t.size, np.bool_)
@@ -73,14 +82,15 @@ def point_in_time(
     place = np.empty_like(rows.order)
     place[rows.order] = np.arange(rows.order.size)
     columns: dict[str, pl.Series] = {}
-    for features, found, codes in _slide_all(plan, inputs, rows_of):
+    for features, found, codes in _slide_all(compiled, inputs, rows_of, place):
         if plan.row is not None:
             _empty_where_deleted(ready["in0"], events.order, found[0][0], codes)
-        for feature, mine, status_codes in zip(features, found, codes, strict=True):
-            by_row, status_by_row = np.stack([gathered(words, place) for words in mine]), status_codes[place]
-            columns[feature.name] = _column(plan, feature, by_row, status_by_row, ready, events.order, inputs)
+        for feature, words, status_codes in zip(features, found, codes, strict=True):
+            columns[feature.name] = _column(plan, feature, words, status_codes, ready, events.order, inputs)
             if status:
-                columns[f"{feature.name}__status"] = pl.Series(np.array(STATUSES)[status_by_row], dtype=pl.String)
+                columns[f"{feature.name}__status"] = pl.Series(np.array(STATUSES)[status_codes], dtype=pl.String)
+    if (opaque := opaque_part(plan)) is not None:
+        columns |= opaque_columns(plan, opaque, ready, times, events.order, seen, rows_of, rows.order, status)
     names = [name for feature in plan.features for name in (feature.name, f"{feature.name}__status") if name in columns]
     return pl.DataFrame({name: columns[name] for name in names}) if columns else pl.DataFrame(height=spine.height)
 
@@ -144,22 +154,24 @@ _COMPARING = frozenset({"min", "max", *_BY_PLACE})
 _PLACES = frozenset({"last", "first", "last_k", "first_k"})
 """States of which the engine writes events, not values."""
 _Slid = tuple[list[FeaturePlan], list[Words], NDArray[np.int8]]
-"""Features of one state and window, the words of each [words, rows], their status codes [features, rows]; rows by group."""
+"""Features of one state and window, the words of each [words, rows], their status codes [features, rows]."""
 
 
-def _slide_all(plan: ViewPlan, inputs: Mapping[int, _Input], rows_of: Callable[[WindowPlan], sliding.Rows]) -> Iterator[_Slid]:
-    """What every feature is for every row; states and windows side by side on all cores."""
+def _slide_all(
+    plan: ViewPlan, inputs: Mapping[int, _Input], rows_of: Callable[[WindowPlan], sliding.Rows], place: Words
+) -> Iterator[_Slid]:
+    """What every feature is for every row; states and windows side by side on all cores. Row i of the spine is `place[i]` by group."""
     places: dict[tuple[int, int], list[FeaturePlan]] = {}
     for feature in plan.features:
         places.setdefault((feature.window, feature.slot), []).append(feature)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         rows = {window: pool.submit(rows_of, plan.windows[window]) for window in dict.fromkeys(window for window, _ in places)}
-        tasks = [
-            pool.submit(_slide, plan, found, inputs[plan.slots[slot].input], rows[window].result())
+        tasks = deque(
+            pool.submit(_slide, plan, found, inputs[plan.slots[slot].input], rows[window].result(), place)
             for (window, slot), found in places.items()
-        ]
-        for task in tasks:
-            yield task.result()
+        )
+        while tasks:
+            yield tasks.popleft().result()
 
 
 def _empty_where_deleted(rows: pl.Series, order: Words, words: Words, codes: NDArray[np.int8]) -> None:
@@ -171,8 +183,8 @@ def _empty_where_deleted(rows: pl.Series, order: Words, words: Words, codes: NDA
     codes[:, is_row & deleted[np.where(is_row, words, 0)]] = EMPTY
 
 
-def _slide(plan: ViewPlan, features: list[FeaturePlan], source: _Input, rows: sliding.Rows) -> _Slid:
-    """The features of one state over one window."""
+def _slide(plan: ViewPlan, features: list[FeaturePlan], source: _Input, rows: sliding.Rows, place: Words) -> _Slid:
+    """The features of one state over one window, by the spine's rows."""
     slot, window = plan.slots[features[0].slot], plan.windows[features[0].window]
     # The columns of a row are all read from the one row.
     distinct = features[:1] if source.kind == "row" else features
@@ -195,7 +207,11 @@ def _slide(plan: ViewPlan, features: list[FeaturePlan], source: _Input, rows: sl
         events = events._replace(values=source.hashes)
     areas = new_areas(single_slot_programme(slot.state, source.kind, slot.size), 2)
     sliding.slide(events, rows, asked, areas, sliding.Out(words, words.view(np.float64), codes))
-    found = [words[begin * count : end * count].reshape(-1, count) for begin, end in pairwise(places)]
+    by_row = np.empty_like(words)
+    for begin in range(0, words.size, count or 1):
+        grouping.gather(words[begin : begin + count], place, by_row[begin : begin + count])
+    codes = codes[:, place]
+    found = [by_row[begin * count : end * count].reshape(end - begin, count) for begin, end in pairwise(places)]
     if source.kind == "row":
         return features, found * len(features), np.repeat(codes, len(features), 0)
     return features, found, codes

@@ -22,6 +22,7 @@ from twofold.plan import layout, reference
 from twofold.plan.compile import CompiledView
 from twofold.plan.inputs import MAJOR, MINOR, POLARS_TYPES, STAMP, TIME, all_rows, prepared
 from twofold.plan.layout import Pointer
+from twofold.plan.own import is_opaque
 from twofold.plan.reference import Event
 from twofold.plan.schedule import previous_fire
 from twofold.plan.serving import FeaturePlan, SourcePlan, ViewPlan
@@ -277,6 +278,8 @@ def _statuses(plan: ViewPlan, feature: FeaturePlan, expected: Any, is_row: bool 
     present = ("present",) if plan.max_age_us is None else ("present", "stale")
     if expected is OVERFLOW:
         return ("overflow",)
+    if is_opaque(plan, feature):
+        return ("empty", "failed") if expected is None else ("empty", *present)
     if expected is None:
         if is_row is not None:
             return present if is_row else ("empty",)
