@@ -27,12 +27,8 @@ from twofold.plan.inputs import POLARS_TYPES, TIME, words_of
 from twofold.plan.merge import single_slot_programme, wanted_of
 from twofold.plan.own import compiled_part, opaque_part
 from twofold.plan.serving import FeaturePlan, SlotPlan, ViewPlan, WindowPlan
-<<<<<<< HEAD
 from twofold.tables.grouping import Grouped, gathered, grouped_events, grouped_rows, groups_of
-=======
-from twofold.tables.grouping import Grouped, grouped_events, grouped_rows, groups_of
 from twofold.tables.opaque_columns import opaque_columns
->>>>>>> main
 
 Words = NDArray[np.int64]
 
