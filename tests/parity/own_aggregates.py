@@ -14,7 +14,7 @@ import twofold as tw
 class Product(tw.Aggregate[tuple[int, int]]):
     """The product of integers, exact of any size: most of them overflow."""
 
-    accepts = {"int"}
+    accepts = ("int",)
     state_type = tuple[int, int]
     result_type = "int"
 
@@ -34,7 +34,7 @@ class Product(tw.Aggregate[tuple[int, int]]):
 class Extent(tw.Aggregate[tuple[float, float] | None]):
     """How far apart the largest and the smallest value are; beyond float64 it is infinite, so null."""
 
-    accepts = {"float", "int"}
+    accepts = ("float", "int")
     state_type = tuple[float, float] | None
     result_type = "float"
 
@@ -57,7 +57,7 @@ class Extent(tw.Aggregate[tuple[float, float] | None]):
 class Common(tw.Aggregate[dict[str, int]]):
     """The k most common texts, the most common first, equal ones in the order of their code points."""
 
-    accepts = {"str", "category"}
+    accepts = ("str", "category")
     state_type = dict[str, int]
     result_type = "list[str]"
     examples = ({"k": 1}, {"k": 3})
@@ -78,7 +78,7 @@ class Common(tw.Aggregate[dict[str, int]]):
 class LongestGap(tw.Aggregate[list[int]]):
     """Seconds of the longest silence between two events, or since the last one."""
 
-    accepts = {"event", "bool"}
+    accepts = ("event", "bool")
     state_type = list[int]
     result_type = "float"
 
@@ -98,7 +98,7 @@ class LongestGap(tw.Aggregate[list[int]]):
 class Latest(tw.Aggregate[datetime | None]):
     """The latest of some instants."""
 
-    accepts = {"datetime"}
+    accepts = ("datetime",)
     state_type = datetime | None
 
     def zero(self) -> None:
@@ -117,7 +117,7 @@ class Latest(tw.Aggregate[datetime | None]):
 class Roots(tw.Aggregate[tuple[int, int]]):
     """Whole roots added up: `add` fails on a negative value, `result` where three events were counted."""
 
-    accepts = {"int"}
+    accepts = ("int",)
     state_type = tuple[int, int]
 
     def zero(self) -> tuple[int, int]:

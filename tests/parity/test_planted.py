@@ -11,7 +11,7 @@ import msgspec
 import polars as pl
 import pytest
 
-from twofold.algebra import reading
+from twofold.algebra import opaque, reading
 from twofold.algebra.programme import windows_of
 from twofold.batch import generation, roll
 from twofold.batch import history as batch_history
@@ -149,6 +149,23 @@ def _the_order_of_elements_is_lost_online(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(folding, "all_prepared", without_numbers)
 
 
+def _an_opaque_tile_grown_old_is_lost(patch: pytest.MonkeyPatch) -> None:
+    """The state that moves into a coarser tile takes the place of what is there."""
+    patch.setattr(opaque, "_merged", lambda programme, left, right: right)
+
+
+def _opaque_raw_events_are_read_beyond_t(patch: pytest.MonkeyPatch) -> None:
+    original = opaque._holds
+    patch.setattr(opaque, "_holds", lambda window, time: original(window._replace(end_us=window.end_us + 1), time))
+
+
+def _opaque_windows_slide_without_their_newer_events(patch: pytest.MonkeyPatch) -> None:
+    original = opaque.slide
+    patch.setattr(
+        opaque, "slide", lambda aggregate, states, spans: original(aggregate, states, [(low, max(low, high - 1)) for low, high in spans])
+    )
+
+
 PLANTED: list[tuple[Plant, list[str]]] = [
     (_offset_without_delta, ["short"]),
     (_head_is_closed, ["hybrid"]),
@@ -163,6 +180,9 @@ PLANTED: list[tuple[Plant, list[str]]] = [
     (_duplicates_are_counted, ["all", "stream"]),
     (_a_batch_view_sees_what_its_build_had_not, ["batch"]),
     (_loaded_history_is_in_a_stream_view, ["stream"]),
+    (_an_opaque_tile_grown_old_is_lost, ["own"]),
+    (_opaque_raw_events_are_read_beyond_t, ["own"]),
+    (_opaque_windows_slide_without_their_newer_events, ["own"]),
     (_the_second_source_is_not_read, ["both"]),
     (_a_generation_lacks_the_second_source, ["both"]),
     (_the_order_of_elements_is_lost_online, ["exploded"]),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar, TypeVar
 
@@ -36,6 +36,7 @@ class Aggregate(base.Aggregate[S]):
     """
 
     state: ClassVar[str] = OPAQUE
+    accepts: ClassVar[Collection[str]]  # type: ignore[assignment]
     state_type: ClassVar[Any]
 
     def __init_subclass__(cls, **named: Any) -> None:
