@@ -24,10 +24,13 @@ SOURCES = sorted((ROOT / "src" / "twofold").rglob("*.py"))
 EXAMPLES = [path for path in SOURCES if ">>>" in path.read_text(encoding="utf-8")]
 
 RUNNER = """
-import json, sys
+import json, linecache, sys
 page, blocks = json.load(sys.stdin)
-names = {"__name__": "__main__"}
+names, lines = {"__name__": "__main__"}, []
 for line, text in blocks:
+    # What reads the source of a class in a block finds the page's Python alone.
+    lines += [""] * (line - len(lines)) + text.splitlines()
+    linecache.cache[page] = (0, None, [one + "\\n" for one in lines], page)
     exec(compile("\\n" * line + text, page, "exec"), names)
 """
 
@@ -144,6 +147,29 @@ def test_examples_in_docstrings_run(path: Path) -> None:
     failed, tried = doctest.testmod(importlib.import_module(".".join(parts).removesuffix(".__init__")))
     assert tried > 0
     assert failed == 0
+
+
+STEPS = re.compile(r"^\| \d \| `?([^`|]+?)`? \| [^|]+ \| (.+) \|$", re.MULTILINE)
+
+
+def missing_steps(page: str) -> list[str]:
+    """What the walk-through of a new aggregate names and the package does not have."""
+    missing = []
+    for file, beside in STEPS.findall(page):
+        path, names = file, re.findall(r"`([^`]+)`", beside)
+        if not file.endswith(".py"):
+            path, *names = names
+        source = ROOT / "src" / "twofold" / path
+        text = source.read_text(encoding="utf-8") if source.exists() else ""
+        missing += [f"{path}: {name}" for name in names if not re.search(rf"^(def {name}\(|.*\b{name}\b.* = )", text, re.MULTILINE)]
+    return missing
+
+
+def test_the_steps_of_a_new_aggregate_are_there() -> None:
+    page = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    assert len(STEPS.findall(page)) == 7
+    assert missing_steps(page) == []
+    assert missing_steps("| 2 | `algebra/base.py` | it | `registered`, `unregistered` |\n") == ["algebra/base.py: unregistered"]
 
 
 # Planted faults

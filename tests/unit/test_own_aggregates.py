@@ -26,7 +26,7 @@ from twofold.definitions.load import load_project
 from twofold.definitions.own_source import class_content, own_source
 from twofold.errors import DefinitionError
 from twofold.plan.compile import compile_view
-from twofold.testing.own import check_aggregate
+from twofold.testing import check_aggregate
 
 EVENTS = tw.Events("ev", time="t", schema={"k": str, "x": float, "i": int, "s": str})
 HEAD = "import math\nimport polars as pl\nimport numpy as np\nimport twofold as tw\n"

@@ -42,6 +42,8 @@ class Window(NamedTuple):
 class Overflow:
     """The result lies beyond float64 or int64; served as null with the status `overflow`."""
 
+    __name__ = "OVERFLOW"
+
     def __repr__(self) -> str:
         return "OVERFLOW"
 

@@ -29,12 +29,7 @@ _AT_LEAST = 100
 
 
 def check_aggregate(aggregate: Aggregate[Any], examples: int | None = None, stories: int = 2, seed: int = 0) -> None:
-    """Try an aggregate of one's own, made as for one input and its parameters; raises AssertionError that says what is wrong.
-
-    Its definition is checked, the laws are tried on `examples` random lists of events (None: as the settings of Hypothesis say), and
-    in so many random `stories` of a home (of `seed`) history, generation, delta, and generation with delta are compared with the
-    reference. Needs the extra `testing`, and no project.
-    """
+    """What `twofold.testing.check_aggregate` says."""
     cls, place = type(aggregate), Place("", 0)
     what = f"{cls.__name__}({aggregate.input_type!r})"
     problems = list(own_problems(cls, what, place)) or list(trial_problems(cls, aggregate.input_type, aggregate.parameters, what, place))
@@ -94,7 +89,7 @@ def _events(kind: str, rng: random.Random, now: int, count: int) -> list[dict[st
 def _value(kind: str, rng: random.Random) -> Any:
     if rng.random() < 0.1:
         return None
-    pools = {
+    pools: dict[str, list[Any]] = {
         "float": [rng.choice(HOSTILE_FLOATS), float(rng.randint(-5, 5)), rng.uniform(-1, 1)],
         "int": [rng.choice(HOSTILE_INTS), rng.randint(-5, 5)],
         "bool": [True, False],
