@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import multiprocessing
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -180,23 +181,27 @@ def test_what_fails_leaves_nothing_and_strangers_stay(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a-stranger", "owner.lock"]
 
 
-def _spill_and_wait(folder: str, ready: Any, end: Any) -> None:
-    with Scratch(Path(folder), 1).spill(1) as spill:
-        spill.add(pl.DataFrame({"x": [1]}), np.zeros(1, np.int64))
-        ready.set()
-        end.wait()
+_SPILL_AND_WAIT = """
+import sys
+from pathlib import Path
+import numpy as np, polars as pl
+from twofold.batch.spill import Scratch
+with Scratch(Path(sys.argv[1]), 1).spill(1) as spill:
+    spill.add(pl.DataFrame({"x": [1]}), np.zeros(1, np.int64))
+    print("spilled", flush=True)
+    sys.stdin.read()
+"""
 
 
 def test_a_living_process_keeps_its_files_and_a_killed_one_does_not(tmp_path: Path) -> None:
-    spawn = multiprocessing.get_context("spawn")
-    ready, end = spawn.Event(), spawn.Event()
-    process = spawn.Process(target=_spill_and_wait, args=(str(tmp_path), ready, end))
-    process.start()
-    assert ready.wait(60)
+    command = [sys.executable, "-c", _SPILL_AND_WAIT, str(tmp_path)]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "spilled\n"
     scratch = Scratch(tmp_path, 1)
     scratch.clean()
     assert len(list(tmp_path.iterdir())) == 2
     process.kill()
-    process.join()
+    process.communicate()
     scratch.clean()
     assert [path.name for path in tmp_path.iterdir()] == ["owner.lock"]
