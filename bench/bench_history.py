@@ -19,7 +19,7 @@ card = tw.View("card", payments, by="key", features={name: getattr(tw, name)("am
 
 def twofold(events: Path, spine: Path, out: Path) -> None:
     """Ours: `tw.compute` from path to path."""
-    tw.compute(card, {payments: events}, spine).write_parquet(out)
+    tw.compute(card, {payments: events}, spine).write_parquet(out, compression="snappy")
 
 
 def main() -> None:

@@ -31,7 +31,7 @@ def compute(events: Path, spine: Path, out: Path) -> None:
         for width, seconds in WINDOWS_S.items()
     ]
     found = pl.concat([rows.select("key", "at", "is_row"), *pl.collect_all(windows)], how="horizontal")
-    found.filter("is_row").drop("is_row").write_parquet(out)
+    found.filter("is_row").drop("is_row").write_parquet(out, compression="snappy")
 
 
 if __name__ == "__main__":

@@ -65,7 +65,7 @@ def point_in_time(
     head = t if visibility.head is None else np.minimum(at, visibility.head)[rows.order]
     horizon = t if visibility.horizon is None else visibility.horizon[rows.order]
     compiled = compiled_part(plan)
-    inputs = {slot.input: _input(compiled, slot, ready, events, times, seen) for slot in compiled.slots}
+    inputs = {number: _input(compiled, number, ready, events, times, seen) for number in {slot.input for slot in compiled.slots}}
 
     def rows_of(window: WindowPlan) -> sliding.Rows:
         low, high, is_hidden = np.empty(t.size, np.int64), np.empty(t.size, np.int64), np.empty(t.size, np.bool_)
@@ -110,11 +110,11 @@ class _Input:
     hashes: Words = field(default_factory=lambda: _NOTHING)
 
 
-def _input(plan: ViewPlan, slot: SlotPlan, ready: pl.DataFrame, grouped: Grouped, times: Words, seen: Words) -> _Input:
-    order, asking = grouped.order, {other.state for other in plan.slots if other.input == slot.input}
-    if slot.input < 0:
+def _input(plan: ViewPlan, number: int, ready: pl.DataFrame, grouped: Grouped, times: Words, seen: Words) -> _Input:
+    order, asking = grouped.order, {other.state for other in plan.slots if other.input == number}
+    if number < 0:
         return _Input(sliding.Events(times, seen, np.zeros(order.size, np.int64), _NOTHING, _NOTHING), "event")
-    kind, column = plan.inputs[slot.input].type, ready[f"in{slot.input}"]
+    kind, column = plan.inputs[number].type, ready[f"in{number}"]
     ranks, positions = _NOTHING, _NOTHING
     if column.null_count():
         has_value = column.is_not_null().to_numpy()[order]
