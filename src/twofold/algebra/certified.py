@@ -7,8 +7,7 @@ Dekker (1971); areas are normalised ones of `exact.py`.
 
 from __future__ import annotations
 
-import math
-
+import numpy as np
 from numba import njit
 
 from twofold.algebra.exact import DIGITS, HI, LO
@@ -55,12 +54,18 @@ def _double_double(area, base):
 
 
 @njit(cache=True, inline="always")
+def _power_of_two(exponent):
+    """2^exponent, of an exponent from -1022 to 1023."""
+    return np.int64((exponent + 1023) << 52).view(np.float64)
+
+
+@njit(cache=True, inline="always")
 def _rounded(high, low, error, exponent):
     """(float64 nearest to (high + low) 2^exponent, whether that is certain) for a number known to an absolute error."""
     up, down = high + (low + error), high + (low - error)
     if up != down or not _LEAST < abs(up) < _GREATEST or abs(exponent) > 100:
         return 0.0, False
-    return math.ldexp(up, exponent), True
+    return up * _power_of_two(exponent), True
 
 
 @njit(cache=True)
@@ -99,7 +104,7 @@ def variance(area, first, second, n, offset):
         of_sum, of_sum_low = _two_product(total, total)
         of_sum_low += 2.0 * total * total_low
         # Both in units of the second powers' highest bin; the offset of the first powers is half of the second's.
-        shift = math.ldexp(1.0, 32 * (2 * area[first + HI] - area[second + HI]))
+        shift = _power_of_two(max(min(32 * (2 * area[first + HI] - area[second + HI]), 1000), -1000))
         of_sum, of_sum_low = of_sum * shift, of_sum_low * shift
     error = _UNSURE * (abs(product) + 2.0 * abs(of_sum))
     high, low = _two_sum(product, -of_sum)
