@@ -389,3 +389,32 @@ def test_a_replica_makes_it_from_its_source(tmp_path: Path) -> None:
     values, _, loaded = json.loads(done.stdout)
     assert values[1] == "longest"
     assert loaded == []
+
+
+CHANGES = """
+class Times(tw.Aggregate):
+    accepts = {"int"}
+    state_type = list[int]
+    def zero(self): return []
+    def add(self, state, item): return [*state, item.value]
+    def merge(self, left, right): return sorted(left + right)
+    @property
+    def result_type(self): return "list[int]"
+    def result(self, state, t_us, window): return state
+"""
+OF_CHANGES = TAIL.replace('Longest, "s"', 'Times, "i"')
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        (("return sorted(left + right)", "left.extend(right); return left"), "merge changes a state that it was given"),
+        (("window): return state", "window): state.sort(reverse=True); return state"), "result changes the state"),
+        (('return "list[int]"', 'return "ints"'), "result_type is 'ints'"),
+        (('return "list[int]"', 'return "int"'), "the result is .*, and its type is int"),
+    ],
+)
+def test_check_sees_what_changes_a_state(tmp_path: Path, change: tuple[str, str], text: str) -> None:
+    assert check(project_of(tmp_path, HEAD + CHANGES + OF_CHANGES)) == []
+    problems = check(project_of(tmp_path, HEAD + CHANGES + OF_CHANGES, change))
+    assert any(re.search(text, str(problem)) for problem in problems), problems

@@ -92,15 +92,13 @@ def _state_problem(kind: Any) -> str | None:
 
 def _result_problems(result: Any) -> typing.Iterator[str]:
     element = result[5:-1] if isinstance(result, str) and result.startswith("list[") and result.endswith("]") else result
-    if element not in RESULTS:
+    if element not in (*RESULTS, "category"):
         nearest = did_you_mean(element, RESULTS) if isinstance(element, str) else ""
         yield f"result_type is {shown(result)}; results are {', '.join(RESULTS)} and lists of them, as in 'list[float]'.{nearest}"
 
 
 def trial_problems(cls: type[Aggregate[Any]], kind: str, parameters: Any, what: str, place: Place) -> Problems:
     """What goes wrong when an aggregate over inputs of a type is tried on sample events."""
-    from twofold.algebra.guarded import Guarded
-
     try:
         json.dumps(parameters, allow_nan=False)
     except (TypeError, ValueError):
@@ -114,18 +112,32 @@ def trial_problems(cls: type[Aggregate[Any]], kind: str, parameters: Any, what: 
     except Exception as error:
         yield Problem(f"{what}: aggregate {cls.__name__} refuses its parameters: {type(error).__name__}: {error}", place)
         return
-    if (texts := list(_result_problems(aggregate.result_type))) and "result_type" not in vars(cls):
+    if (texts := list(_result_problems(aggregate.result_type))) and not isinstance(vars(cls).get("result_type"), str):
         yield Problem(f"{what}: aggregate {cls.__name__}: {texts[0]}", place)
-        return
-    tried = Guarded(aggregate, f"{what}: aggregate {cls.__name__} of {kind}", is_quiet=True)
-    held = [tried.lifted(Item(value, 1_000_000 * i, (1, i))) for i, value in enumerate(_SAMPLES[kind])]
+    else:
+        yield from (Problem(text, place) for text in _tried(aggregate, kind, f"{what}: aggregate {cls.__name__} of {kind}"))
+
+
+def _tried(aggregate: Aggregate[Any], kind: str, what: str) -> typing.Iterator[str]:
+    from twofold.algebra.guarded import Guarded
+
+    tried = Guarded(aggregate, what, is_quiet=True)
+    items = [Item(value, 1_000_000 * i, (1, i)) for i, value in enumerate(_SAMPLES[kind])]
+    held = [tried.lifted(item) for item in items]
     total = tried.zero
     for one in held:
-        total = total if one is None else tried.merged(total, one)
+        before = [None if state is None else tried.words(state) for state in (total, one)]
+        merged = total if one is None else tried.merged(total, one)
+        if before != [None if state is None else tried.words(state) for state in (total, one)]:
+            yield f"{what}: merge changes a state that it was given; make a new one"
+        total = merged
     window = Window(0, 10_000_000, 10_000_000)
     for state in (tried.zero, total):
+        before = [tried.words(state)]
         tried.result(state, window.end_us, window)
+        if before != [tried.words(state)]:
+            yield f"{what}: result changes the state that it was given"
     for call, text in tried.failure_texts.items():
         # A value that `add` refuses is a null; an `add` that takes none is a mistake.
         if call != "add" or all(one is None for one in held):
-            yield Problem(text, place)
+            yield text

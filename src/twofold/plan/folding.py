@@ -17,7 +17,7 @@ from twofold.plan.compile import CompiledView
 from twofold.plan.inputs import TIME, KeyedEvents, Words, all_prepared, event_words, keyed
 from twofold.plan.key_order import KeyOrder, encoded_keys, in_key_order
 from twofold.plan.merge import programme_of
-from twofold.plan.own import opaque_part
+from twofold.plan.own import OpaquePart, opaque_part
 from twofold.plan.serving import ViewPlan
 
 _EVENTS_AT_ONCE, _KEYS_AT_ONCE = 200_000, 10_000
@@ -74,13 +74,13 @@ def folded(plan: ViewPlan, ready: pl.DataFrame, now_us: int) -> Iterator[tuple[b
 
     Few blobs are in memory at once: the next are folded while those before are taken.
     """
-    groups = in_key_order(ready, [f"k{i}" for i in range(len(plan.by))])
+    groups, opaque = in_key_order(ready, [f"k{i}" for i in range(len(plan.by))]), opaque_part(plan)
     threads = os.cpu_count() or 1
     waiting: deque[Future[list[tuple[bytes, bytes]]]] = deque()
     with ThreadPoolExecutor(threads) as pool:
         try:
             for first, last in _chunks(groups):
-                waiting.append(pool.submit(_fold_keys, plan, ready, groups, first, last, now_us))
+                waiting.append(pool.submit(_fold_keys, plan, opaque, ready, groups, first, last, now_us))
                 if len(waiting) > threads:
                     yield from waiting.popleft().result()
             while waiting:
@@ -99,7 +99,9 @@ def _chunks(groups: KeyOrder) -> Iterator[tuple[int, int]]:
         first = last
 
 
-def _fold_keys(plan: ViewPlan, ready: pl.DataFrame, groups: KeyOrder, first: int, last: int, now_us: int) -> list[tuple[bytes, bytes]]:
+def _fold_keys(
+    plan: ViewPlan, opaque: OpaquePart | None, ready: pl.DataFrame, groups: KeyOrder, first: int, last: int, now_us: int
+) -> list[tuple[bytes, bytes]]:
     """(key, blob) of the keys first..last."""
     programme = programme_of(plan)
     starts = groups.starts[first : last + 1]
@@ -107,6 +109,6 @@ def _fold_keys(plan: ViewPlan, ready: pl.DataFrame, groups: KeyOrder, first: int
     nothing, area = np.zeros(last - first + 1, np.int64), new_areas(programme, 1)[0]
     words, ends = tiles.fold(nothing[:0], nothing, events, starts - starts[0], heap, now_us, False, programme, area)
     blobs = _blobs(words, ends)
-    if (opaque := opaque_part(plan)) is not None:
+    if opaque is not None:
         blobs = opaque.fold(blobs, [None] * len(blobs), events, starts - starts[0], heap, now_us, False)
     return [(key, blob) for key, blob in zip(encoded_keys(groups.keys[first:last]), blobs, strict=True) if blob]

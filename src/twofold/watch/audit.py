@@ -141,7 +141,7 @@ def _compare(view: CompiledView, columns: Mapping[str, str], reads: _Reads, even
     ranks, horizon = visible_by_position([events[source] for source in view.plan.sources], reads.bounds)
     ranked = {source: events[source].with_columns(rank.alias(_SEEN)) for source, rank in zip(view.plan.sources, ranks, strict=True)}
     ready = all_prepared(view.branches(), ranked, [_SEEN])
-    recomputed = point_in_time(view.plan, ready, spine, at, Visibility(seen=_SEEN, horizon=horizon))
+    recomputed = point_in_time(view.plan, ready, spine, at, Visibility(seen=_SEEN, horizon=horizon), status=True)
     for name, column in columns.items():
         for i, value in enumerate(recomputed[name].to_list()):
             report.compared += 1
