@@ -238,6 +238,8 @@ VIEWS = {
     "typed": tw.View("typed", events, by=["f", "d"], features=SOME),
     "stream": tw.View("stream", events, by="a", mode="stream", features={**SOME, "all": tw.std("x")}),
     "batch": tw.View("batch", events, by="a", mode="batch", refresh="0 2 * * *", features={**SOME, "all": tw.sum("i")}),
+    "delayed": tw.View("delayed", events, by="a", delay="2s", features={**SOME, **SHIFTED}),
+    "delayed_batch": tw.View("delayed_batch", events, by="a", mode="batch", refresh="* * * * *", delay="1m", features=SOME),
     "as_built": tw.View("as_built", events, by="a", mode="batch", refresh="30 * * * *", as_of="build", features=SOME),
 }
 

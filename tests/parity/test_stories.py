@@ -19,7 +19,7 @@ SETS = (
     ["all", "as_built", "fixed"],
     ["sets", "sets_stream"],
     ["shapes", "shapes_stream"],
-    ["shifted", "lists", "buckets"],
+    ["shifted", "lists", "buckets", "delayed", "delayed_batch"],
     ["exploded", "tagged", "exploded_stream", "exploded_batch"],
     ["own", "own_stream", "own_built"],
     ["both", "both_stream", "both_built", "twice", "itself"],

@@ -130,6 +130,7 @@ CASES: dict[str, tuple[str, str, str]] = {
     "table: time": (PROJECT, 'odd = tw.Table("odd", key="a", time="b", zone="Mars", schema={"a": str, "b": int, "c": int})\n' + PROJECT.replace("models", "views=[odd], models"), "table 'odd': its time 'b' is declared as int; it must be datetime"),
     "table: zone": (PROJECT, 'odd = tw.Table("odd", key="a", time="b", zone="Mars", schema={"a": str, "c": int})\n' + PROJECT.replace("models", "views=[odd], models"), "'Mars' is no time zone"),
     "table: bad type": (PROJECT, 'odd = tw.Table("odd", key="a", schema={"a": str, "c": list})\n' + PROJECT.replace("models", "views=[odd], models"), "table 'odd': the column 'c' has the type 'list'"),
+    "view: delay that is none": (AIRPORT, AIRPORT.replace('max_age="1h"', 'delay="soon"'), "delay of view 'airport': 'soon' is no duration"),
     "table: deleted of a wrong type": (TABLE, TABLE.replace('max_age="1d"', 'deleted="year"'), "its column of deletes 'year' is declared as int; it must be bool"),
     "table: deleted is its key": (TABLE, TABLE.replace('max_age="1d"', 'deleted="tailnum"'), "table 'planes': deleted is 'tailnum', which is its key or time"),
     "table: deleted is no name": (TABLE, TABLE.replace('max_age="1d"', 'deleted=True'), "table 'planes': deleted is True; name the boolean column that marks deletes"),

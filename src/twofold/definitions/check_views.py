@@ -100,6 +100,8 @@ def _schedule_problems(view: View) -> Problems:
         yield from cron_problems(view.refresh, f"refresh of {what}", place)
     if view.max_age is not None:
         yield from duration_problems(view.max_age, f"max_age of {what}", place)
+    if view.delay is not None:
+        yield from duration_problems(view.delay, f"delay of {what}", place)
     if view.as_of not in ("request", "build"):
         yield Problem(f"{what}: as_of is {view.as_of!r}; it is 'request' or 'build'", place)
     elif view.as_of == "build" and view.mode != "batch":

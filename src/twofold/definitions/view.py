@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Literal
 
 from twofold.definitions.base import Place, caller_place
@@ -21,6 +22,7 @@ class View:
 
     `mode` says how fresh: "hybrid" (generation + delta), "batch" (generation only, rebuilt on the cron expression `refresh`, UTC),
     "stream" (delta only). `max_age` marks values older than this as `stale`. `as_of="build"` ends a batch view's window at the build.
+    `delay` says how long events take to arrive, so that history and training sets show them that much later; online it changes nothing.
     """
 
     name: str
@@ -31,6 +33,7 @@ class View:
     refresh: str | None = None
     max_age: str | None = None
     as_of: Literal["request", "build"] = "request"
+    delay: str | timedelta | None = None
     place: Place = field(default_factory=caller_place, repr=False)
 
     @property

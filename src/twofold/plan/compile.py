@@ -195,7 +195,7 @@ def _compile_events_view(view: View) -> CompiledView:
     identity = {
         "source": contents if len(branches) > 1 else contents[0],
         "by": by,
-        "visibility": [view.mode, view.refresh, view.as_of],
+        "visibility": [view.mode, view.refresh, view.as_of, _delay_us(view)],
     }
     inputs, texts = _Pool(), list[InputPlan]()
     own = {feature.aggregate: own_source(feature.own) for feature in view.features.values() if feature.own is not None}
@@ -236,6 +236,7 @@ def _compile_events_view(view: View) -> CompiledView:
         refresh=view.refresh,
         max_age_us=None if view.max_age is None else duration_us(view.max_age),
         as_of=view.as_of,
+        delay_us=_delay_us(view),
         aggregates=own,
     )
     first, *others = [
@@ -303,7 +304,11 @@ def _input(feature: Feature, columns: Mapping[str, str]) -> tuple[str, pl.Expr |
         return text, row if feature.where is None else pl.when(feature.where).then(row), "row"
     value = pl.lit(True) if feature.input is None else pl.col(feature.input) if isinstance(feature.input, str) else feature.input
     expression = value if feature.where is None else pl.when(feature.where).then(value)
-    return text, expression, output_type(expression, columns)
+    return text, expression, output_type(value, columns)
+
+
+def _delay_us(view: View) -> int:
+    return 0 if view.delay is None else duration_us(view.delay)
 
 
 def _row_columns(feature: Feature, columns: Mapping[str, str]) -> dict[str, str] | None:

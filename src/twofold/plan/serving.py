@@ -116,6 +116,7 @@ class ViewPlan(Frozen, frozen=True):
     max_age_us: int | None = None
     is_static: bool = False
     as_of: str = "request"
+    delay_us: int = 0
     aggregates: dict[str, str] = {}
 
 

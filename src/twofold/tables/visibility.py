@@ -20,13 +20,16 @@ Kind = Literal["ideal", "arrival"]
 def visibility_of(plan: ViewPlan, at: NDArray[np.int64], kind: Kind) -> Visibility:
     """What serving would have seen at each instant, had every build run on time.
 
-    "ideal": every event has arrived as it happened; "arrival": an event is there from its arrival_time on (loaded history from its
+    "ideal": every event has arrived as it happened, or the view's declared delay later; "arrival": an event is there from its arrival_time on (loaded history from its
     event_time on). A batch view sees what its latest refresh saw.
     """
     if plan.mode != "batch" or plan.refresh is None:
-        return Visibility() if kind == "ideal" else Visibility(seen=STAMP, horizon=at + 1)
+        if kind == "arrival":
+            return Visibility(seen=STAMP, horizon=at + 1)
+        # What arrives at t is seen at t, what happens at t is not: where there is no delay, event_time < t is all.
+        return Visibility(head=at - plan.delay_us + 1) if plan.delay_us else Visibility()
     refreshed = previous_fires(plan.refresh, at)
-    return Visibility(head=refreshed) if kind == "ideal" else Visibility(head=refreshed, seen=STAMP, horizon=refreshed)
+    return Visibility(head=refreshed - plan.delay_us) if kind == "ideal" else Visibility(head=refreshed, seen=STAMP, horizon=refreshed)
 
 
 def window_ends(plan: ViewPlan, at: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -255,7 +255,8 @@ class _Seen:
         if self._fire is not None and event.event_time >= self._fire:
             return False
         if self._visibility == "ideal":
-            return True
+            arrival = event.event_time + self._plan.delay_us
+            return arrival <= self._at if self._fire is None else arrival < self._fire
         return event.stamp <= self._at if self._fire is None else event.stamp < self._fire
 
 
