@@ -418,3 +418,63 @@ def test_check_sees_what_changes_a_state(tmp_path: Path, change: tuple[str, str]
     assert check(project_of(tmp_path, HEAD + CHANGES + OF_CHANGES)) == []
     problems = check(project_of(tmp_path, HEAD + CHANGES + OF_CHANGES, change))
     assert any(re.search(text, str(problem)) for problem in problems), problems
+
+
+LANGUAGE = """
+class Many(tw.Aggregate):
+    accepts = {"float", "int"}
+    state_type = tuple[float, ...]
+    result_type: str = "float"
+    KEEP = 100
+    def __init__(self, input_type, **parameters):
+        super().__init__(input_type, **parameters)
+        if parameters["most"] < 1: raise ValueError("most is below 1")
+        self.most = min(parameters["most"], self.KEEP)
+    def zero(self): return ()
+    def add(self, state, item): return self._kept((*state, float(item.value)))
+    def merge(self, left, right): return self._kept(left + right)
+    def _kept(self, values):
+        return tuple(sorted(values)[: self.most])
+    @staticmethod
+    def root(value):
+        try:
+            return math.sqrt(value)
+        except ValueError as error:
+            return -1.0
+    def result(self, state, t_us, window: tw.Window):
+        if not state or window.width_us is None and t_us == 0:
+            return tw.OVERFLOW if state else None
+        return float(np.sum([self.root(one) for one in state if (two := one) is not None or two])) + sum(map(lambda v: 0 * v, (1, 2)))
+"""
+OF_LANGUAGE = TAIL.replace('Longest, "s", over=', 'Many, "x", most=2, over=')
+
+
+def test_what_a_class_may_say(tmp_path: Path) -> None:
+    project = project_of(tmp_path, HEAD + LANGUAGE + OF_LANGUAGE)
+    assert check(project) == []
+    found = tw.compute(project.views[0], {"ev": values_of(9.0, 4.0, 16.0)}, SPINE)
+    assert found["own_1h"].to_list() == [5.0]
+    problems = check(project_of(tmp_path, HEAD + LANGUAGE + OF_LANGUAGE, ("most=2", "most=0")))
+    assert "Many refuses its parameters: ValueError: most is below 1" in str(problems[0])
+
+
+def test_a_model_of_it_is_trained_served_and_audited_also_where_it_fails(tmp_path: Path) -> None:
+    from sklearn.ensemble import HistGradientBoostingRegressor
+
+    rows = tw.Rows(EVENTS.with_columns(price=pl.lit(1.0)))
+    label = tw.Label(EVENTS, on="k", value="x", within="1m")
+    model = tw.Model(
+        "m", request={"k": str, "price": float}, views=[TALLY], rows=rows, label=label, estimator=HistGradientBoostingRegressor()
+    )
+    with tw.Project("p", models=[model]).open(home=tmp_path, clock=ManualClock("2024-05-01T11:30:00Z")) as opened:
+        opened.load("ev", [{**row, "t": f"2024-05-01T11:{i:02}:00Z"} for i, row in enumerate(values_of(*range(20, 45)))])
+        opened.build()
+        opened.train("m", test=None)
+        answers = [opened.predict("m", {"k": "a", "price": 1.0})]
+        opened.append("ev", [{**row, "k": "c"} for row in values_of(4.0)])
+        opened.catch_up()
+        answers.append(opened.predict("m", {"k": "c", "price": 1.0}))
+        assert [answer["views"]["tally"]["status"] for answer in answers] == ["present", "failed"]
+        assert {answer["served_by"] for answer in answers} == {"live"}
+        report = opened.audit()
+        assert (report.compared, report.different) == (4, 0)
