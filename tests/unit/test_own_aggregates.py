@@ -478,3 +478,37 @@ def test_a_model_of_it_is_trained_served_and_audited_also_where_it_fails(tmp_pat
         assert {answer["served_by"] for answer in answers} == {"live"}
         report = opened.audit()
         assert (report.compared, report.different) == (4, 0)
+
+
+class OwnWords(tw.Aggregate[int]):
+    """Encodes by itself, and not what any integer is: beyond 64 bits it has no words."""
+
+    accepts = ("int",)
+
+    def zero(self) -> int:
+        return 0
+
+    def add(self, state: int, item: tw.Item) -> int:
+        return state + item.value
+
+    def merge(self, left: int, right: int) -> int:
+        return left + right
+
+    def result(self, state: int, t_us: int, window: tw.Window) -> int:
+        return state
+
+    def encode(self, state: int) -> tuple[int, ...]:
+        return (state,)
+
+    def decode(self, words: tuple[int, ...]) -> int:
+        return words[0]
+
+
+def test_words_that_no_store_takes_are_found_before_they_are_stored() -> None:
+    guarded = Guarded(OwnWords("int"), "x", is_quiet=True)
+    most = guarded.lifted(Item(2**63 - 1, 0, (1, 1)))
+    assert most is not None
+    assert guarded.words(most) == (2**63 - 1,)
+    assert guarded.merged(most, most).state is BROKEN
+    assert guarded.held(1, ()).state is BROKEN
+    assert set(guarded.failures) == {"merge", "decode"}

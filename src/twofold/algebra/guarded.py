@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import struct
 from collections import Counter
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
@@ -103,10 +104,17 @@ class Guarded:
 
     def held(self, n: int, words: tuple[int, ...] | None) -> Held:
         """The state that `words` gave."""
-        return Held(n, BROKEN if words is None else self.aggregate.decode(words))
+        if words is None:
+            return Held(n, BROKEN)
+        try:
+            return Held(n, self.aggregate.decode(words))
+        except Exception as error:
+            return Held(n, self._failed("decode", error))
 
     def _as_stored(self, state: Any) -> Any:
-        return self.aggregate.decode(self.aggregate.encode(state))
+        words = tuple(self.aggregate.encode(state))
+        struct.pack(f"{len(words)}q", *words)  # What a class of its own encoding gives must fit the store, or be known not to here.
+        return self.aggregate.decode(words)
 
     def _failed(self, call: str, error: Exception) -> Broken:
         text = f"{self.what}: {call} raises {type(error).__name__}: {error}"
