@@ -33,13 +33,15 @@ def area_of(values: list[float]) -> Any:
 def certain(values: list[float]) -> int:
     """How many of sum, mean and variance are certain; each of those must be what long arithmetic says."""
     area, found = area_of(values), 0
+    high, low = certified.double_double(area, powers.FIRST)
     for divisor in (1, len(values)):
-        value, is_certain = certified.quotient(area, powers.FIRST, exact.OFFSET_1, divisor)
+        exponent = 32 * (int(area[powers.FIRST + exact.HI]) - exact.OFFSET_1)
+        value, is_certain = certified.quotient(high, low, exponent, divisor)
         if is_certain:
             assert (value, False) == exact.rounded_quotient(area, powers.FIRST, exact.BINS_1, exact.OFFSET_1, divisor)
         found += is_certain
     if len(values) > 1:
-        value, is_certain = certified.variance(area, powers.FIRST, powers.SECOND, len(values), exact.OFFSET_2)
+        value, is_certain = certified.variance(area, powers.FIRST, powers.SECOND, len(values), exact.OFFSET_2, high, low)
         if is_certain:
             assert (value, False) == exact.variance(area, powers.FIRST, powers.SECOND, len(values))
         found += is_certain

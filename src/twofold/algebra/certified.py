@@ -15,7 +15,7 @@ from twofold.algebra.exact import DIGITS, HI, LO
 _SPLIT = 134217729.0
 _TOP_DIGITS = 4
 _UNSURE = 2.0**-92
-"""Relative error of `_double_double`, with room: the digits below the top four, whose first may be 1."""
+"""Relative error of `double_double`, with room: the digits below the top four, whose first may be 1."""
 _WHOLE = 1 << 53
 """Integers up to here are floats."""
 _LEAST, _GREATEST = 2.0**-900, 2.0**900
@@ -41,8 +41,8 @@ def _two_product(a, b):
 
 
 @njit(cache=True)
-def _double_double(area, base):
-    """(high, low) of a non-empty area's number in units of its highest bin, less what lies below its top four digits."""
+def double_double(area, base):
+    """(high, low) of a normalised area's number in units of its highest bin, less what lies below its top four digits."""
     top = area[base + HI]
     high, low = 0.0, 0.0
     weight = 1.0
@@ -69,14 +69,12 @@ def _rounded(high, low, error, exponent):
 
 
 @njit(cache=True)
-def quotient(area, base, offset, divisor):
-    """(float64 nearest to number / divisor, whether it is certain) for a normalised area."""
-    if area[base + LO] > area[base + HI]:
+def quotient(high, low, exponent, divisor):
+    """(float64 nearest to a number over a divisor, whether it is certain); the number is `double_double` in units of 2^exponent."""
+    if high == 0.0:
         return 0.0, True
     if divisor >= _WHOLE:
         return 0.0, False
-    high, low = _double_double(area, base)
-    exponent = 32 * (area[base + HI] - offset)
     if divisor > 1:
         d = float(divisor)
         first = high / d
@@ -87,20 +85,22 @@ def quotient(area, base, offset, divisor):
 
 
 @njit(cache=True)
-def variance(area, first, second, n, offset):
-    """(sample variance, whether it is certain) of n >= 2 values from normalised areas; `offset` is that of the second powers."""
+def variance(area, first, second, n, offset, total, total_low):
+    """(sample variance, whether it is certain) of n >= 2 values from normalised areas.
+
+    `offset` is that of the second powers, `total` and `total_low` are the first powers' `double_double`.
+    """
     if area[second + LO] > area[second + HI]:
         return 0.0, True
     if n >= _WHOLE:
         return 0.0, False
-    squares, squares_low = _double_double(area, second)
+    squares, squares_low = double_double(area, second)
     d = float(n)
     product, product_low = _two_product(squares, d)
     product_low += squares_low * d
     exponent = 32 * (area[second + HI] - offset)
     of_sum, of_sum_low = 0.0, 0.0
     if area[first + LO] <= area[first + HI]:
-        total, total_low = _double_double(area, first)
         of_sum, of_sum_low = _two_product(total, total)
         of_sum_low += 2.0 * total * total_low
         # Both in units of the second powers' highest bin; the offset of the first powers is half of the second's.

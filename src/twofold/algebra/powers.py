@@ -21,6 +21,7 @@ from twofold.algebra.kinds import (
     MOMENTS2,
     MOMENTS3,
     MOMENTS4,
+    OP_COUNT,
     OP_KURTOSIS,
     OP_MEAN,
     OP_SKEW,
@@ -227,23 +228,53 @@ def result(area, base, value_kind, op, n, out, out_floats, at):
         return PRESENT if is_known else EMPTY
     if n < 2 and (op == OP_STD or op == OP_VAR):
         return EMPTY
-    number, is_beyond = _certain(area, base, op, n)
-    if is_beyond:
+    high, low, exponent = _sum(area, base)
+    number, is_certain = _certain(area, base, op, n, high, low, exponent)
+    is_beyond = False
+    if not is_certain:
         number, is_beyond = _rounded(area, base, op, n)
     out_floats[at] = number
     return OVERFLOW if is_beyond else PRESENT
 
 
+@njit(cache=True)
+def write_row(area, value_kind, operations, places, row, count, words, floats, codes):
+    """Write what several operations make of one state, as `sliding.Out` has them; what they share is computed once."""
+    n = area[0]
+    high, low, exponent = _sum(area, 0)
+    for i in range(operations.size):
+        op, at = operations[i], places[i] * count + row
+        words[at], codes[i, row] = 0, EMPTY
+        if n == 0 or (n < 2 and (op == OP_STD or op == OP_VAR)):
+            continue
+        if op == OP_COUNT:
+            words[at], codes[i, row] = n, PRESENT
+            continue
+        is_certain = False
+        if op == OP_MEAN or op == OP_STD or op == OP_VAR or (op == OP_SUM and value_kind == FLOAT):
+            number, is_certain = _certain(area, 0, op, n, high, low, exponent)
+        if is_certain:
+            floats[at], codes[i, row] = number, PRESENT
+        else:
+            codes[i, row] = result(area, 0, value_kind, op, n, words, floats, at)
+
+
 @njit(cache=True, inline="always")
-def _certain(area, base, op, n):
-    """(sum, mean, variance or deviation, whether it is *not* certain to be the correctly rounded one); quick."""
+def _sum(area, base):
+    """(high, low, exponent) of the exact sum, for `certified`."""
     exact.normalise(area, base + FIRST, BINS_1)
+    high, low = certified.double_double(area, base + FIRST)
+    return high, low, 32 * (area[base + FIRST + HI] - OFFSET_1)
+
+
+@njit(cache=True, inline="always")
+def _certain(area, base, op, n, high, low, exponent):
+    """(sum, mean, variance or deviation, whether it is certain to be the correctly rounded one); quick."""
     if op == OP_SUM or op == OP_MEAN:
-        number, is_certain = certified.quotient(area, base + FIRST, OFFSET_1, n if op == OP_MEAN else 1)
-        return number, not is_certain
+        return certified.quotient(high, low, exponent, n if op == OP_MEAN else 1)
     exact.normalise(area, base + SECOND, BINS_2)
-    number, is_certain = certified.variance(area, base + FIRST, base + SECOND, n, OFFSET_2)
-    return math.sqrt(number) if op == OP_STD else number, not is_certain
+    number, is_certain = certified.variance(area, base + FIRST, base + SECOND, n, OFFSET_2, high, low)
+    return math.sqrt(number) if op == OP_STD else number, is_certain
 
 
 @njit(cache=True)

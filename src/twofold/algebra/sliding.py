@@ -12,7 +12,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from twofold.algebra import buckets, sliding_ranks, sliding_sets, states
+from twofold.algebra import buckets, powers, sliding_ranks, sliding_sets, states
 from twofold.algebra.kinds import (
     COUNT,
     DECAYED,
@@ -132,7 +132,7 @@ def slide(events, rows, asked, areas, out):
     for g in range(rows.starts.size - 1):
         if rows.starts[g] < rows.starts[g + 1]:
             most = max(most, rows.high[rows.starts[g + 1] - 1] - rows.low[rows.starts[g]])
-    queue = np.empty(most if kind == MIN or kind == MAX else 1, np.int64)
+    queue = np.empty((most if kind == MIN or kind == MAX else 1, 2), np.int64)
     numbers, least = _bucket_numbers(events, asked, areas[0]) if kind == SKETCH else (np.empty(0, np.int64), np.int64(0))
     counts, begins = sliding_ranks.new_multiset(numbers.max() + 1 if numbers.size else 1)
     for g in range(rows.starts.size - 1):
@@ -196,6 +196,8 @@ def _slide_sums(first_row, last_row, events, rows, asked, areas, out):
         low, high = rows.low[row], rows.high[row]
         if rows.is_hidden[row]:
             _recount(row, events, rows, asked, areas[1], out)
+        elif is_powers(kind):
+            powers.write_row(area, value_kind, asked.operations, asked.places, row, rows.t.size, out.words, out.floats, out.codes)
         else:
             _write(row, rows, asked, area, out)
     states.clear(area, 0, kind)
@@ -281,8 +283,8 @@ def _slide_set(first_row, last_row, events, rows, asked, areas, out, held):
 
 @njit(cache=True)
 def _slide_extreme(first_row, last_row, events, rows, asked, areas, out, queue):
-    """Min or max of one group: a queue of the events that can still be the extreme, best first."""
-    area, kind, value_kind = areas[0], asked.kind, asked.value_kind
+    """Min or max of one group: a queue of (event, key) of those that can still be the extreme, best first; the least key is the best."""
+    kind, value_kind = asked.kind, asked.value_kind
     all_have = events.ranks.size == 0
     high, front, back = rows.low[first_row], 0, 0
     for row in range(first_row, last_row):
@@ -291,26 +293,21 @@ def _slide_extreme(first_row, last_row, events, rows, asked, areas, out, queue):
         for i in range(high, rows.high[row]):
             if all_have or events.ranks[i] < events.ranks[i + 1]:
                 key = sortable(events.values[i], value_kind)
-                while back > front and _is_beaten(sortable(events.values[queue[back - 1]], value_kind), key, kind):
+                if kind == MAX:
+                    key = ~key
+                while back > front and queue[back - 1, 1] >= key:
                     back -= 1
-                queue[back] = i
+                queue[back, 0], queue[back, 1] = i, key
                 back += 1
         high = rows.high[row]
-        while front < back and queue[front] < rows.low[row]:
+        while front < back and queue[front, 0] < rows.low[row]:
             front += 1
         if rows.is_hidden[row]:
             _recount(row, events, rows, asked, areas[1], out)
             continue
-        if front < back:
-            states.add(area, 0, kind, value_kind, 0, 0, 0, events.values[queue[front]], 1)
-        _write(row, rows, asked, area, out)
-        states.clear(area, 0, kind)
-
-
-@njit(cache=True, inline="always")
-def _is_beaten(old, new, kind):
-    """Whether an older value can never be the extreme again once `new` has come."""
-    return new <= old if kind == MIN else new >= old
+        for i in range(asked.operations.size):
+            at = asked.places[i] * rows.t.size + row
+            out.words[at], out.codes[i, row] = (events.values[queue[front, 0]], PRESENT) if front < back else (0, EMPTY)
 
 
 @njit(cache=True)
