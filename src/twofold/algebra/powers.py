@@ -24,6 +24,7 @@ from twofold.algebra.kinds import (
     OP_COUNT,
     OP_KURTOSIS,
     OP_MEAN,
+    OP_RATE,
     OP_SKEW,
     OP_STD,
     OP_SUM,
@@ -32,6 +33,7 @@ from twofold.algebra.kinds import (
     PRESENT,
 )
 from twofold.algebra.shape import BINS_3, BINS_4, OFFSET_3, OFFSET_4
+from twofold.instants import US_PER_SECOND
 
 FIRST = 1
 SECOND = FIRST + DIGITS + BINS_1
@@ -238,7 +240,7 @@ def result(area, base, value_kind, op, n, out, out_floats, at):
 
 
 @njit(cache=True)
-def write_row(area, value_kind, operations, places, row, count, words, floats, codes):
+def write_row(area, value_kind, width, operations, places, row, count, words, floats, codes):
     """Write what several operations make of one state, as `sliding.Out` has them; what they share is computed once."""
     n = area[0]
     high, low, exponent = _sum(area, 0)
@@ -247,8 +249,12 @@ def write_row(area, value_kind, operations, places, row, count, words, floats, c
         words[at], codes[i, row] = 0, EMPTY
         if n == 0 or (n < 2 and (op == OP_STD or op == OP_VAR)):
             continue
-        if op == OP_COUNT:
-            words[at], codes[i, row] = n, PRESENT
+        if op == OP_COUNT or op == OP_RATE:
+            codes[i, row] = PRESENT
+            if op == OP_COUNT:
+                words[at] = n
+            else:
+                floats[at] = float(n) / (width / US_PER_SECOND)
             continue
         is_certain = False
         if op == OP_MEAN or op == OP_STD or op == OP_VAR or (op == OP_SUM and value_kind == FLOAT):

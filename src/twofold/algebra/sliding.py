@@ -197,7 +197,9 @@ def _slide_sums(first_row, last_row, events, rows, asked, areas, out):
         if rows.is_hidden[row]:
             _recount(row, events, rows, asked, areas[1], out)
         elif is_powers(kind):
-            powers.write_row(area, value_kind, asked.operations, asked.places, row, rows.t.size, out.words, out.floats, out.codes)
+            powers.write_row(
+                area, value_kind, asked.width, asked.operations, asked.places, row, rows.t.size, out.words, out.floats, out.codes
+            )
         else:
             _write(row, rows, asked, area, out)
     states.clear(area, 0, kind)
