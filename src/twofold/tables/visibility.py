@@ -20,8 +20,8 @@ Kind = Literal["ideal", "arrival"]
 def visibility_of(plan: ViewPlan, at: NDArray[np.int64], kind: Kind) -> Visibility:
     """What serving would have seen at each instant, had every build run on time.
 
-    "ideal": every event has arrived as it happened, or the declared delay later; "arrival": from its arrival_time on (loaded history from its
-    event_time on). A batch view sees what its latest refresh saw.
+    "ideal": every event has arrived as it happened, or the declared delay later; "arrival": from its arrival_time on, loaded history
+    from its event_time on. A batch view sees what its latest refresh saw.
     """
     if plan.mode != "batch" or plan.refresh is None:
         if kind == "arrival":
