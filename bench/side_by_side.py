@@ -35,6 +35,7 @@ class Engine:
 OURS = Engine("ours", None)
 PEERS = (
     Engine("polars_rolling", "polars"),
+    Engine("polars_grouped", "polars"),
     Engine("duckdb_windows", "duckdb"),
     Engine("duckdb_asof", "duckdb", "count,sum,mean"),
     Engine("spark_windows", "spark"),
