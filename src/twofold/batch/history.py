@@ -18,11 +18,13 @@ from twofold.batch.events import SourceEvents, Times
 from twofold.batch.key_ranges import KeyRanges
 from twofold.batch.spill import Spill
 from twofold.plan.compile import CompiledView
+from twofold.plan.inputs import STAMP
 from twofold.plan.layout import of_source
 from twofold.plan.needed import keeps_time, times_needed
 from twofold.plan.serving import SourcePlan
 from twofold.progress import Progress, silent
 from twofold.tables.frames import conform_spine
+from twofold.tables.grouping import groups_among, groups_of
 from twofold.tables.point_in_time import Visibility, point_in_time
 from twofold.tables.visibility import Kind, events_in_mode, visibility_of, window_ends
 
@@ -50,14 +52,14 @@ def history(
     if visible.head is not None:
         visible = Visibility(np.minimum(visible.head, at), visible.seen, visible.horizon)
     sources = by_source(view, events, lambda branch, source: _times(branch, source, ends, at))
-    reading, scratch = _Reading(view, sources, began, keys, progress), events[0].scratch
+    reading, scratch = _Reading(view, sources, began, visible.seen is not None, progress), events[0].scratch
     parts = 1 if not view.plan.by or not keys.height else scratch.parts_for(sum(source.size_bytes for source in sources))
     if parts == 1:
         features = point_in_time(view.plan, reading.all(), keys, ends, visible, status)
     else:
         ranges = KeyRanges.of_sample(reading.sample(), parts)
         with scratch.spill(ranges.count) as spill:
-            reading.into(spill, ranges)
+            reading.into(spill, ranges, keys)
             features = _by_range(reading, spill, ranges, keys, ends, visible, status)
     return pl.concat([original, features], how="horizontal")
 
@@ -73,10 +75,10 @@ class _Reading:
     """The prepared events of a view that a spine may see, read batch by batch."""
 
     def __init__(
-        self, view: CompiledView, sources: Sequence[OfSource], began: tuple[int, ...], keys: pl.DataFrame, progress: Progress
+        self, view: CompiledView, sources: Sequence[OfSource], began: tuple[int, ...], keeps_stamp: bool, progress: Progress
     ) -> None:
-        self.view, self.progress, self._sources, self._began = view, progress, sources, began
-        self._known = keys.unique()
+        self.view, self.progress, self._sources, self._began, self._keeps_stamp = view, progress, sources, began, keeps_stamp
+        self._keys = [f"k{i}" for i in range(len(view.plan.by))]
 
     def all(self) -> pl.DataFrame:
         """All of them."""
@@ -85,17 +87,18 @@ class _Reading:
 
     def none(self) -> pl.DataFrame:
         """None of them, in their columns."""
-        return pl.concat([source.none() for source in self._sources])
+        return pl.concat([self._kept(source.none()) for source in self._sources])
 
     def sample(self) -> pl.DataFrame:
         """The keys of some of them."""
-        return pl.concat([source.sample() for source in self._sources]).select(self._known.columns)
+        return pl.concat([source.sample() for source in self._sources]).select(self._keys)
 
-    def into(self, spill: Spill, ranges: KeyRanges) -> None:
+    def into(self, spill: Spill, ranges: KeyRanges, spine: pl.DataFrame) -> None:
         """Write those of the spine's keys to their ranges."""
+        known, _ = groups_of(spine, self._keys)
+        range_of = np.append(ranges.of(known.select(self._keys)), -1)
         for ready in self._batches():
-            mine = ready.join(self._known, on=self._known.columns, how="semi")
-            spill.add(mine, ranges.of(mine.select(self._known.columns)))
+            spill.add(ready, range_of[groups_among(ready, known, self._keys)])
 
     def _batches(self, in_parts: bool = True) -> Iterator[pl.DataFrame]:
         for source in self._sources:
@@ -104,7 +107,11 @@ class _Reading:
             for batch in source.events.batches(source.columns, source.times, in_parts):
                 self.progress(f"reading {name}", done, most)
                 done += batch.height
-                yield source.prepared(events_in_mode(plan, batch, began))
+                yield self._kept(source.prepared(events_in_mode(plan, batch, began)))
+
+    def _kept(self, ready: pl.DataFrame) -> pl.DataFrame:
+        """Prepared events in the columns that are looked at."""
+        return ready if self._keeps_stamp else ready.drop(STAMP)
 
 
 def _by_range(

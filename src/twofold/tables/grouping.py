@@ -45,7 +45,7 @@ def grouped_rows(row_groups: Words, at: Words, count: int) -> Grouped:
 
 def grouped_events(ready: pl.DataFrame, groups: pl.DataFrame, keys: list[str]) -> Grouped:
     """Prepared events of the groups' keys by group, in order of (time, order); events of other keys are left out."""
-    event_groups = _event_groups(ready, groups, keys)
+    event_groups = groups_among(ready, groups, keys)
     by_time = time_order(ready)
     if by_time is None:
         return Grouped(*group_order(event_groups, groups.height))
@@ -53,8 +53,8 @@ def grouped_events(ready: pl.DataFrame, groups: pl.DataFrame, keys: list[str]) -
     return Grouped(by_time[order], starts)
 
 
-def _event_groups(ready: pl.DataFrame, groups: pl.DataFrame, keys: list[str]) -> Words:
-    """The group of each event, -1 where it has none."""
+def groups_among(ready: pl.DataFrame, groups: pl.DataFrame, keys: list[str]) -> Words:
+    """The group of each event, as `groups_of` numbers them; -1 where it has none."""
     if not keys:
         return np.zeros(ready.height, np.int64)
     if len(keys) == 1 and ready[keys[0]].dtype in (pl.Int64, pl.Datetime("us", "UTC")):
