@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from twofold.algebra.base import Aggregate, Item, Window
-from twofold.algebra.words import WIDE_TYPES, checked_k, decode_any, decode_value, decode_wide, encode_any, encode_value, encode_wide
+from twofold.algebra.bounded import BoundedList
+from twofold.algebra.words import WIDE_TYPES, decode_any, decode_value, decode_wide, encode_any, encode_value, encode_wide
 
 State = tuple[int, Any]
 
@@ -84,30 +85,13 @@ ListState = tuple[int, tuple[Any, ...]]
 """Number of values; the k that stay, best first."""
 
 
-class LargestK(Aggregate[ListState]):
+class LargestK(BoundedList[ListState]):
     """The k largest values, the largest first, equal ones each; fewer where there are fewer, null in an empty window."""
 
     name: ClassVar[str] = "largest_k"
     state: ClassVar[str] = "largest_k"
     accepts: ClassVar[frozenset[str]] = frozenset({"int", "float", "bool", "datetime", "str", "category"})
-    examples = ({"k": 1}, {"k": 3})
     largest_first: ClassVar[bool] = True
-
-    def __init__(self, input_type: str, k: int) -> None:
-        super().__init__(input_type, k=k)
-        self.k = checked_k(k)
-
-    @property
-    def result_type(self) -> str:
-        return f"list[{self.input_type}]"
-
-    @property
-    def size(self) -> int:
-        return self.k
-
-    @property
-    def result_words(self) -> int:
-        return 1 + self.k
 
     def zero(self) -> ListState:
         return (0, ())

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from twofold.algebra.base import Aggregate, Item, Window
+from twofold.algebra.bounded import BoundedList
 from twofold.algebra.counts import EVERY_TYPE
-from twofold.algebra.words import WIDE_TYPES, checked_k, decode_any, decode_value, decode_wide, encode_any, encode_value, encode_wide
+from twofold.algebra.words import WIDE_TYPES, decode_any, decode_value, decode_wide, encode_any, encode_value, encode_wide
 
 State = tuple[int, tuple[int, int, int], Any]
 _NOTHING: State = (0, (0, 0, 0), None)
@@ -69,30 +70,13 @@ ListState = tuple[int, tuple[tuple[tuple[int, int, int], Any], ...]]
 """Number of values; the k that stay, best first, each as (event_time, order) and value."""
 
 
-class LastK(Aggregate[ListState]):
+class LastK(BoundedList[ListState]):
     """The k latest values, the latest first; fewer where there are fewer, null in an empty window."""
 
     name: ClassVar[str] = "last_k"
     state: ClassVar[str] = "last_k"
     accepts: ClassVar[frozenset[str]] = EVERY_TYPE - {"event"}
-    examples = ({"k": 1}, {"k": 3})
     latest_first: ClassVar[bool] = True
-
-    def __init__(self, input_type: str, k: int) -> None:
-        super().__init__(input_type, k=k)
-        self.k = checked_k(k)
-
-    @property
-    def result_type(self) -> str:
-        return f"list[{self.input_type}]"
-
-    @property
-    def size(self) -> int:
-        return self.k
-
-    @property
-    def result_words(self) -> int:
-        return 1 + self.k
 
     def zero(self) -> ListState:
         return (0, ())

@@ -6,7 +6,6 @@ import struct
 from datetime import datetime
 from typing import Any
 
-from twofold.errors import DefinitionError
 from twofold.instants import to_datetime, to_us
 
 WIDE_TYPES = frozenset({"str", "category", "row"})
@@ -64,13 +63,3 @@ def decode_any(words: tuple[int, ...], at: int, kind: str) -> tuple[Any, int]:
     end = at + 1 + (words[at] + 7) // 8
     raw = decode_wide(words[at:end])
     return raw if kind == "row" else raw.decode("utf-8", "surrogatepass"), end
-
-
-MOST_K = 1000
-
-
-def checked_k(k: object) -> int:
-    """The k of a bounded list; raises DefinitionError."""
-    if isinstance(k, bool) or not isinstance(k, int) or not 1 <= k <= MOST_K:
-        raise DefinitionError(f"k is {k!r}; give a whole number from 1 to {MOST_K:,}")
-    return k
