@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import random
 from collections.abc import Callable
 from typing import Any
@@ -12,6 +13,8 @@ import pytest
 from twofold.testing.modes import Parity
 
 Stories = Callable[..., Any]
+MANY = int(os.environ.get("PARITY_VALUES", 1_000_000))
+"""Values to compare in the long story; `PARITY_VALUES=10000000 make test` takes an hour more."""
 SETS = (
     ["hybrid"],
     ["short", "stream", "rows"],
@@ -47,9 +50,9 @@ def test_a_million_values_are_the_reference(story: Stories, rng: random.Random, 
         one.reads = 6
         total += one.run(15)
         one.home.close()
-        if total.compared >= 1_000_000:
+        if total.compared >= MANY:
             break
     with capsys.disabled():
         print(f"\n{total.compared} values in {number + 1} stories are the reference, {total.ahead} were ahead")
-    total.check(at_least=1_000_000)
+    total.check(at_least=MANY)
     assert total.ahead < total.compared / 5
