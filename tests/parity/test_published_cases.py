@@ -50,12 +50,15 @@ def test_the_quickstart_row_of_chronon_wherever_the_cut_lies(loaded: int, open_h
 
 
 def test_latest_first_gives_the_published_last_values(open_home: Open) -> None:
-    last = tw.View("last", purchases, by="user", features={"price": tw.last("price", over="30d")})
+    last = tw.View("last", purchases, by="user", features={"price": tw.last("price", over="30d"), "prices": tw.last_k("price", 10, over="30d")})
     home = open_home(tw.Project("quickstart", views=[last]), ManualClock(PURCHASES_AT))
     home.load("purchases", purchase_rows()[:5])
     days = [int(text[:-1]) for _, text in LATEST_FIRST]
     spine = [{"user": 24, "at": to_datetime(PURCHASES_AT - day * DAY_US) + timedelta(microseconds=1)} for day in days]
     assert home.history("last", spine)["price_30d"].to_list() == [331, 474, 497, 272, 360]
+    assert home.history("last", [{"user": 24, "at": to_datetime(PURCHASES_AT)}])["prices_30d"].to_list() == [[331, 474, 497, 272, 360]]
+    home.build()
+    assert home.features("last", [24])["prices_30d"].to_list() == [[331, 474, 497, 272, 360]]
 
 
 # What Chronon's own documents or issues tell of
