@@ -56,7 +56,7 @@ def test_stories_with_little_memory_are_the_reference(views: list[str], on_disk:
     told = story(views, partitions=3, on_disk=on_disk)
     little(told.home, tmp_path / "spill")
     told.run(3).check(at_least=100)
-    assert [path.name for path in (tmp_path / "spill").iterdir()] == ["owner.lock"]
+    assert {path.name for path in (tmp_path / "spill").glob("*")} <= {"owner.lock"}
 
 
 def rows(rng: random.Random, count: int, begin: int, span: int) -> pl.DataFrame:

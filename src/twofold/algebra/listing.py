@@ -6,6 +6,7 @@ sortable value. A wide value is a reference as `wide.py` has it.
 
 from __future__ import annotations
 
+import numpy as np
 from numba import njit
 
 from twofold.algebra.kinds import FIRST_K, INT, LAST_K, SMALLEST_K, WIDE, sortable
@@ -69,7 +70,7 @@ def merge(area, base, other, other_base, kind, value_kind, words, heap):
         if size == 4:
             insert(area, base, kind, value_kind, other[at], other[at + 1], other[at + 2], other[at + 3], words, heap)
         else:
-            insert(area, base, kind, value_kind, 0, 0, 0, other[at], words, heap)
+            insert(area, base, kind, value_kind, np.int64(0), np.int64(0), np.int64(0), other[at], words, heap)
 
 
 @njit(cache=True)

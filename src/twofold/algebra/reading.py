@@ -57,7 +57,7 @@ def _write_results(area, window, t, p, out, out_floats, out_status):
             slot = slots[feature]
             out_status[feature] = states.result(
                 area, bases[slot], kinds[slot], value_kinds[slot], operations[feature], arguments[feature], t, widths[window], out,
-                out_floats, places[feature], 1,
+                out_floats, places[feature], np.int64(1),
             )  # fmt: skip
 
 
@@ -130,7 +130,7 @@ def _add_raw(words, event, area, kinds, value_kinds, inputs, bases, in_kinds):
     at = event + EVENT
     for slot in range(kinds.size):
         if inputs[slot] < 0:
-            states.add(area, bases[slot], kinds[slot], value_kinds[slot], time, major, minor, 0, 1)
+            states.add(area, bases[slot], kinds[slot], value_kinds[slot], time, major, minor, np.int64(0), np.int64(1))
     for i in range(in_kinds.size):
         if (bits >> i) & 1:
             word = at if in_kinds[i] == WIDE else words[at]

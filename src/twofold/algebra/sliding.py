@@ -15,11 +15,9 @@ from numpy.typing import NDArray
 from twofold.algebra import buckets, powers, sliding_ranks, sliding_sets, states
 from twofold.algebra.kinds import (
     COUNT,
-    DECAYED,
     EARLIEST,
     EMPTY,
     FIRST_K,
-    HISTOGRAM,
     LAST,
     LAST_K,
     MAX,
@@ -115,42 +113,29 @@ def bounds(event_starts, times, seen, row_starts, t, head, horizon, width, hop, 
             is_hidden[row] = front < back and seen[queue[front]] >= horizon[row]
 
 
-@njit(cache=True, nogil=True)
-def slide(events, rows, asked, areas, out):
+_int = np.int64
+"""Of a literal: compiled code would be made again for each of them."""
+
+
+def slide(events: Events, rows: Rows, asked: Asked, areas: Words, out: Out) -> None:
     """Write the results of one state over one window for every row; the first and last write events instead of their values.
 
-    `areas` are 2 rows of one slot's size, zero before and after.
+    `areas` are 2 rows of one slot's size, zero before and after. Only the way that the kind needs is ever compiled.
     """
     kind = asked.kind
-    if kind == COUNT or kind == LAST or kind == EARLIEST or kind == NEWEST or kind == FIRST_K or kind == LAST_K:
+    if kind in (COUNT, LAST, EARLIEST, NEWEST, FIRST_K, LAST_K):
         _look_up(events, rows, asked, areas[0], out)
-        return
-    if sliding_sets.is_set(kind):
+    elif sliding_sets.is_set(kind):
         _slide_sets(events, rows, asked, areas, out)
-        return
-    most = 1
-    for g in range(rows.starts.size - 1):
-        if rows.starts[g] < rows.starts[g + 1]:
-            most = max(most, rows.high[rows.starts[g + 1] - 1] - rows.low[rows.starts[g]])
-    queue = np.empty((most if kind == MIN or kind == MAX else 1, 2), np.int64)
-    numbers, least = _bucket_numbers(events, asked, areas[0]) if kind == SKETCH else (np.empty(0, np.int64), np.int64(0))
-    counts, begins = sliding_ranks.new_multiset(numbers.max() + 1 if numbers.size else 1)
-    for g in range(rows.starts.size - 1):
-        first, last = rows.starts[g], rows.starts[g + 1]
-        if first == last:
-            continue
-        if kind == HISTOGRAM or kind == DECAYED or is_powers(kind):
-            _slide_sums(first, last, events, rows, asked, areas, out)
-        elif kind == SKETCH:
-            _slide_sketch(first, last, events, rows, asked, areas, out, numbers, least, counts, begins)
-        elif kind == MIN or kind == MAX:
-            _slide_extreme(first, last, events, rows, asked, areas, out, queue)
-        else:
-            for row in range(first, last):
-                _recount(row, events, rows, asked, areas[1], out)
+    elif kind == SKETCH:
+        _slide_sketches(events, rows, asked, areas, out)
+    elif kind in (MIN, MAX):
+        _slide_extremes(events, rows, asked, areas, out)
+    else:
+        _slide_sums(events, rows, asked, areas, out)
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _look_up(events, rows, asked, area, out):
     """States that the places of the window's events tell."""
     kind = asked.kind
@@ -172,27 +157,34 @@ def _look_up(events, rows, asked, area, out):
             for i in range(end - begin):
                 place = end - 1 - i if kind == LAST_K else begin + i
                 at = place if all_have else events.positions[place]
-                states.add(area, 0, kind, asked.value_kind, events.times[at], at, 0, at, 1)
+                states.add(area, _int(0), kind, asked.value_kind, events.times[at], at, _int(0), at, _int(1))
         _write(row, rows, asked, area, out)
-        states.clear(area, 0, kind)
+        states.clear(area, _int(0), kind)
+
+
+@njit(cache=True, nogil=True)
+def _slide_sums(events, rows, asked, areas, out):
+    """States that are groups, such as exact sums: what leaves the window is taken away."""
+    for g in range(rows.starts.size - 1):
+        if rows.starts[g] < rows.starts[g + 1]:
+            _slide_sum(rows.starts[g], rows.starts[g + 1], events, rows, asked, areas, out)
 
 
 @njit(cache=True)
-def _slide_sums(first_row, last_row, events, rows, asked, areas, out):
-    """Exact sums of one group: what leaves the window is taken away."""
+def _slide_sum(first_row, last_row, events, rows, asked, areas, out):
     area, kind, value_kind = areas[0], asked.kind, asked.value_kind
     all_have = events.ranks.size == 0
     low, high = rows.low[first_row], rows.low[first_row]
     for row in range(first_row, last_row):
         if rows.low[row] >= high:
-            states.clear(area, 0, kind)
+            states.clear(area, _int(0), kind)
             low, high = rows.low[row], rows.low[row]
         for i in range(high, rows.high[row]):
             if all_have or events.ranks[i] < events.ranks[i + 1]:
-                states.add(area, 0, kind, value_kind, events.times[i], 0, 0, events.values[i], 1)
+                states.add(area, _int(0), kind, value_kind, events.times[i], _int(0), _int(0), events.values[i], _int(1))
         for i in range(low, rows.low[row]):
             if all_have or events.ranks[i] < events.ranks[i + 1]:
-                states.add(area, 0, kind, value_kind, events.times[i], 0, 0, events.values[i], -1)
+                states.add(area, _int(0), kind, value_kind, events.times[i], _int(0), _int(0), events.values[i], _int(-1))
         low, high = rows.low[row], rows.high[row]
         if rows.is_hidden[row]:
             _recount(row, events, rows, asked, areas[1], out)
@@ -202,7 +194,7 @@ def _slide_sums(first_row, last_row, events, rows, asked, areas, out):
             )
         else:
             _write(row, rows, asked, area, out)
-    states.clear(area, 0, kind)
+    states.clear(area, _int(0), kind)
 
 
 @njit(cache=True)
@@ -215,9 +207,18 @@ def _bucket_numbers(events, asked, area):
     return numbers - least, least
 
 
+@njit(cache=True, nogil=True)
+def _slide_sketches(events, rows, asked, areas, out):
+    """Quantiles: an ordered multiset of bucket numbers; which magnitudes count as 0 is seen at the end."""
+    numbers, least = _bucket_numbers(events, asked, areas[0])
+    counts, begins = sliding_ranks.new_multiset(numbers.max() + 1 if numbers.size else 1)
+    for g in range(rows.starts.size - 1):
+        if rows.starts[g] < rows.starts[g + 1]:
+            _slide_sketch(rows.starts[g], rows.starts[g + 1], events, rows, asked, areas, out, numbers, least, counts, begins)
+
+
 @njit(cache=True)
 def _slide_sketch(first_row, last_row, events, rows, asked, areas, out, numbers, least, counts, begins):
-    """Quantiles of one group: an ordered multiset of bucket numbers; which magnitudes count as 0 is seen at the end."""
     all_have = events.ranks.size == 0
     levels, ring = begins.size - 2, buckets.OCTAVES << areas[0][1]
     low, high = rows.low[first_row], rows.low[first_row]
@@ -249,7 +250,7 @@ def _slide_sketch(first_row, last_row, events, rows, asked, areas, out, numbers,
                 out.floats[asked.places[i] * rows.t.size + row] = value
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _slide_sets(events, rows, asked, areas, out):
     """States of sets, of all groups: events enter the window and leave it again."""
     held = sliding_sets.new_held(asked.kind, areas[0], events.values, rows)
@@ -280,12 +281,24 @@ def _slide_set(first_row, last_row, events, rows, asked, areas, out, held):
         elif row < last_row:
             sliding_sets.show(held, area, kind)
             _write(row, rows, asked, area, out)
-    states.clear(area, 0, kind)
+    states.clear(area, _int(0), kind)
+
+
+@njit(cache=True, nogil=True)
+def _slide_extremes(events, rows, asked, areas, out):
+    """Min or max: a queue of (event, key) of those that can still be the extreme, best first; the least key is the best."""
+    most = 1
+    for g in range(rows.starts.size - 1):
+        if rows.starts[g] < rows.starts[g + 1]:
+            most = max(most, rows.high[rows.starts[g + 1] - 1] - rows.low[rows.starts[g]])
+    queue = np.empty((most, 2), np.int64)
+    for g in range(rows.starts.size - 1):
+        if rows.starts[g] < rows.starts[g + 1]:
+            _slide_extreme(rows.starts[g], rows.starts[g + 1], events, rows, asked, areas, out, queue)
 
 
 @njit(cache=True)
 def _slide_extreme(first_row, last_row, events, rows, asked, areas, out, queue):
-    """Min or max of one group: a queue of (event, key) of those that can still be the extreme, best first; the least key is the best."""
     kind, value_kind = asked.kind, asked.value_kind
     all_have = events.ranks.size == 0
     high, front, back = rows.low[first_row], 0, 0
@@ -321,9 +334,11 @@ def _recount(row, events, rows, asked, area, out):
         if events.seen.size and events.seen[i] >= rows.horizon[row]:
             continue
         if events.ranks.size == 0 or events.ranks[i] < events.ranks[i + 1]:
-            states.add(area, 0, kind, asked.value_kind, events.times[i], i, 0, i if writes_places else events.values[i], 1)
+            states.add(
+                area, _int(0), kind, asked.value_kind, events.times[i], i, _int(0), i if writes_places else events.values[i], _int(1)
+            )
     _write(row, rows, asked, area, out)
-    states.clear(area, 0, kind)
+    states.clear(area, _int(0), kind)
 
 
 @njit(cache=True)
@@ -332,6 +347,6 @@ def _write(row, rows, asked, area, out):
     count = rows.t.size
     for i in range(asked.operations.size):
         out.codes[i, row] = states.result(
-            area, 0, asked.kind, asked.value_kind, asked.operations[i], asked.arguments[i], rows.t[row], asked.width, out.words,
+            area, _int(0), asked.kind, asked.value_kind, asked.operations[i], asked.arguments[i], rows.t[row], asked.width, out.words,
             out.floats, asked.places[i] * count + row, count,
         )  # fmt: skip

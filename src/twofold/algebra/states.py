@@ -7,6 +7,7 @@ value]`; the others as their modules have them, the size of those that have one 
 
 from __future__ import annotations
 
+import numpy as np
 from numba import njit
 
 from twofold.algebra import buckets, decaying, listing, powers, registers, value_sets
@@ -120,11 +121,11 @@ def add(area, base, kind, value_kind, time, major, minor, word, sign):
         area[base + 1], area[base + 2], area[base + 3], area[base + 4] = time, major, minor, word
     elif is_list(kind):
         held = sortable(word, value_kind) if kind > LAST_K else word
-        listing.insert(area, base, kind, INT, time, major, minor, held, area, area)
+        listing.insert(area, base, kind, np.int64(INT), time, major, minor, held, area, area)
     elif kind == REGISTERS:
         registers.insert(area, base, word if value_kind == WIDE else hash_word(word, value_kind))
     elif kind == VALUES:
-        value_sets.insert(area, base, INT, sortable(word, value_kind), area, area)
+        value_sets.insert(area, base, np.int64(INT), sortable(word, value_kind), area, area)
     elif kind == SKETCH:
         buckets.add_bucket(area, base, buckets.bucket_of(word, value_kind, area[base + 1]), 1)
 
@@ -146,7 +147,7 @@ def add_event(area, base, kind, value_kind, time, major, minor, word, words, hea
         area[base] += 1
         value_sets.insert(area, base, value_kind, word, words, heap)
     else:
-        add(area, base, kind, value_kind, time, major, minor, word, 1)
+        add(area, base, kind, value_kind, time, major, minor, word, np.int64(1))
 
 
 @njit(cache=True, inline="always")

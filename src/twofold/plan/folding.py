@@ -53,7 +53,7 @@ class ViewFolder:
         return self._fold(events, stored(events.keys), now_us, keeps_raw) if events.keys else []
 
     def _fold(self, events: KeyedEvents, old: Sequence[bytes | None], now_us: int, keeps_raw: bool) -> list[tuple[bytes, bytes]]:
-        old_words = np.frombuffer(b"".join(blob or b"" for blob in old), np.int64)
+        old_words = np.frombuffer(bytearray().join(blob or b"" for blob in old), np.int64)
         old_starts = np.array([0, *itertools.accumulate(len(blob or b"") // 8 for blob in old)], np.int64)
         words, starts = tiles.fold(
             old_words, old_starts, events.events, events.starts, events.heap, now_us, keeps_raw, self._programme, self._area

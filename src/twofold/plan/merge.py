@@ -120,7 +120,8 @@ class ViewReader:
         """
         parts = [blob for blob in blobs if blob]
         joined = b"".join(parts)
-        words = np.frombuffer(joined, np.int64)
+        # Writable, as the words that are folded: compiled code knows one type of array then, not two.
+        words = np.frombuffer(bytearray(joined), np.int64)
         starts = np.zeros(len(parts) + 1, np.int64)
         for i, blob in enumerate(parts):
             starts[i + 1] = starts[i] + len(blob) // 8
