@@ -89,9 +89,9 @@ def _closed_delta_is_read_after_the_flip(patch: pytest.MonkeyPatch) -> None:
 def _generation_of_the_newest_instead_of_the_cut(patch: pytest.MonkeyPatch) -> None:
     original = generation.archived_events
 
-    def newest(source: Any, log: Any, tables: Any, history: int, cut: Any) -> pl.DataFrame:
+    def newest(source: Any, log: Any, tables: Any, history: int, cut: Any, scratch: Any) -> Any:
         ends = log.end_offsets([source.name])
-        return original(source, log, tables, history, [ends[source.name, partition] for partition in range(log.partitions)])
+        return original(source, log, tables, history, [ends[source.name, partition] for partition in range(log.partitions)], scratch)
 
     patch.setattr(generation, "archived_events", newest)
 

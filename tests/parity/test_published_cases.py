@@ -50,7 +50,8 @@ def test_the_quickstart_row_of_chronon_wherever_the_cut_lies(loaded: int, open_h
 
 
 def test_latest_first_gives_the_published_last_values(open_home: Open) -> None:
-    last = tw.View("last", purchases, by="user", features={"price": tw.last("price", over="30d"), "prices": tw.last_k("price", 10, over="30d")})
+    features = {"price": tw.last("price", over="30d"), "prices": tw.last_k("price", 10, over="30d")}
+    last = tw.View("last", purchases, by="user", features=features)
     home = open_home(tw.Project("quickstart", views=[last]), ManualClock(PURCHASES_AT))
     home.load("purchases", purchase_rows()[:5])
     days = [int(text[:-1]) for _, text in LATEST_FIRST]
