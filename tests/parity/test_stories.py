@@ -29,9 +29,9 @@ SETS = (
 )
 
 
-@pytest.mark.parametrize("partitions", [1, 3])
+@pytest.mark.parametrize("partitions", [1, pytest.param(3, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("views", SETS, ids="+".join)
-@pytest.mark.parametrize("number", range(2))
+@pytest.mark.parametrize("number", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_every_mode_is_the_reference(views: list[str], partitions: int, number: int, story: Stories) -> None:
     story(views, partitions).run(12).check(at_least=1000)
 
