@@ -13,8 +13,7 @@ import msgspec
 
 from twofold.algebra.base import Item, Window
 from twofold.algebra.guarded import Guarded, Held
-from twofold.algebra.programme import Span
-from twofold.algebra.windows import RAW_EVENTS, RAW_SPAN_US, SLACK_US, Levels, window_at
+from twofold.algebra.windows import RAW_EVENTS, RAW_SPAN_US, SLACK_US, Levels, Span, window_at
 from twofold.algebra.words import decode_value, encode_value
 from twofold.instants import BEGIN_US
 

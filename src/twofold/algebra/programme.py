@@ -10,7 +10,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from twofold.algebra import kinds, states
-from twofold.algebra.windows import Levels
+from twofold.algebra.windows import Levels, Span
 from twofold.algebra.words import WIDE_TYPES
 
 Words = NDArray[np.int64]
@@ -38,20 +38,6 @@ class Wanted:
     aggregate: str
     argument: int = 0
     words: int = 1
-
-
-@dataclass(frozen=True)
-class Span:
-    """A window: its width (None: all time), hop, and how far its end lies before t."""
-
-    width_us: int | None
-    hop_us: int
-    ago_us: int = 0
-
-    @property
-    def reach_us(self) -> int | None:
-        """How far before t its oldest event may lie, the rounding of the tail apart."""
-        return None if self.width_us is None else self.width_us + self.ago_us
 
 
 def value_kind(type_name: str) -> int:

@@ -28,6 +28,20 @@ def window_at(t_us: int, width_us: int | None, hop_us: int, ago_us: int = 0) -> 
 
 
 @dataclass(frozen=True)
+class Span:
+    """A window: its width (None: all time), hop, and how far its end lies before t."""
+
+    width_us: int | None
+    hop_us: int
+    ago_us: int = 0
+
+    @property
+    def reach_us(self) -> int | None:
+        """How far before t its oldest event may lie, the rounding of the tail apart."""
+        return None if self.width_us is None else self.width_us + self.ago_us
+
+
+@dataclass(frozen=True)
 class Levels:
     """The hops of a view's windows, finest first, each with the longest window that needs it; `keeps_all` where one is all time."""
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from twofold.algebra import reading, tiles
 from twofold.algebra.kinds import AHEAD, EMPTY, PRESENT, STALE, STATUSES, ZERO_IF_EMPTY
-from twofold.algebra.programme import Slot, Span, Wanted, Words, assemble, new_areas
+from twofold.algebra.programme import Slot, Wanted, Words, assemble, new_areas
 from twofold.algebra.windows import SLACK_US, Levels
 from twofold.algebra.words import WIDE_TYPES, decode_value, element_type
 from twofold.instants import BEGIN_US, US_PER_SECOND
@@ -32,7 +32,7 @@ def programme_of(plan: ViewPlan) -> Words:
     return assemble(
         [Slot(slot.state, input_type(plan, slot), slot.input, slot.size) for slot in plan.slots],
         [item.type for item in plan.inputs],
-        [Span(window.width_us, window.hop_us, window.ago_us) for window in plan.windows],
+        [window.span for window in plan.windows],
         [wanted_of(plan, feature) for feature in plan.features],
     )
 
@@ -53,7 +53,7 @@ def wanted_of(plan: ViewPlan, feature: FeaturePlan) -> Wanted:
 
 def oldest_reached(plan: ViewPlan, base_us: int) -> int | None:
     """The oldest event_time that any window of the view reaches from a state compacted at `base_us`; None: all of them."""
-    levels = Levels.of([(window.reach_us, window.hop_us) for window in plan.windows])
+    levels = Levels.of([(window.span.reach_us, window.hop_us) for window in plan.windows])
     return None if levels.keeps_all or not levels.hops_us else min(levels.boundaries(base_us))
 
 

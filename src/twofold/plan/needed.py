@@ -41,6 +41,7 @@ def keeps_time(view: CompiledView, source: SourcePlan) -> bool:
 
 def times_needed(plan: ViewPlan, first_us: int, last_us: int) -> tuple[int | None, int]:
     """(least, end) of the event_times that windows ending in [first_us, last_us] can hold; least None where one is all time."""
-    tails = [None if window.reach_us is None else floor_to(first_us - window.reach_us, window.hop_us) for window in plan.windows]
+    spans = [window.span for window in plan.windows]
+    tails = [None if span.reach_us is None else floor_to(first_us - span.reach_us, span.hop_us) for span in spans]
     known = [tail for tail in tails if tail is not None]
     return (min(known) if known and len(known) == len(tails) else None), last_us

@@ -18,7 +18,6 @@ from twofold.algebra import opaque, tiles
 from twofold.algebra.base import Aggregate, aggregate
 from twofold.algebra.guarded import Guarded
 from twofold.algebra.own import OPAQUE, class_of_source
-from twofold.algebra.programme import Span
 from twofold.algebra.words import WIDE_TYPES, decode_any
 from twofold.plan.serving import FeaturePlan, ViewPlan
 
@@ -71,7 +70,7 @@ class OpaquePart:
         self.programme = opaque.Programme(
             slots,
             {slot.input: self._types[slot.input] for slot in slots if slot.input >= 0},
-            [Span(window.width_us, window.hop_us, window.ago_us) for window in plan.windows],
+            [window.span for window in plan.windows],
             [(feature.slot - first, feature.window) for feature in self.features],
         )
 

@@ -6,6 +6,8 @@ from typing import Any
 
 import msgspec
 
+from twofold.algebra.windows import Span
+
 
 class Frozen(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Plain data, compared by value, written as JSON."""
@@ -48,9 +50,9 @@ class WindowPlan(Frozen, frozen=True):
     ago_us: int = 0
 
     @property
-    def reach_us(self) -> int | None:
-        """How far before t its oldest event may lie, the rounding of the tail apart; None: any time."""
-        return None if self.width_us is None else self.width_us + self.ago_us
+    def span(self) -> Span:
+        """The window as the algebra has it."""
+        return Span(self.width_us, self.hop_us, self.ago_us)
 
 
 class SlotPlan(Frozen, frozen=True):
