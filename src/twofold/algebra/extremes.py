@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from twofold.algebra.base import Aggregate, Item, Window
 from twofold.algebra.bounded import BoundedList
-from twofold.algebra.words import WIDE_TYPES, decode_any, decode_value, decode_wide, encode_any, encode_value, encode_wide
+from twofold.algebra.words import WIDE_TYPES, decode_any, encode_any
 
 State = tuple[int, Any]
 
@@ -35,16 +35,12 @@ class _Extreme(Aggregate[State]):
         return state[1]
 
     def encode(self, state: State) -> tuple[int, ...]:
-        if self.input_type in WIDE_TYPES:
-            return (state[0], *encode_wide(state[1])) if state[0] else (0,)
-        return (state[0], encode_value(state[1], self.input_type) if state[0] else 0)
+        if state[0] == 0:
+            return (0,) if self.input_type in WIDE_TYPES else (0, 0)
+        return (state[0], *encode_any(state[1], self.input_type))
 
     def decode(self, words: tuple[int, ...]) -> State:
-        if words[0] == 0:
-            return self.zero()
-        if self.input_type in WIDE_TYPES:
-            return (words[0], decode_wide(words[1:]).decode("utf-8", "surrogatepass"))
-        return (words[0], decode_value(words[1], self.input_type))
+        return (words[0], decode_any(words, 1, self.input_type)[0]) if words[0] else self.zero()
 
 
 class Min(_Extreme):

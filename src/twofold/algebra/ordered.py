@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from twofold.algebra.base import Aggregate, Item, Window
 from twofold.algebra.bounded import BoundedList
 from twofold.algebra.counts import EVERY_TYPE
-from twofold.algebra.words import WIDE_TYPES, decode_any, decode_value, decode_wide, encode_any, encode_value, encode_wide
+from twofold.algebra.words import decode_any, encode_any
 
 State = tuple[int, tuple[int, int, int], Any]
 _NOTHING: State = (0, (0, 0, 0), None)
@@ -42,17 +42,12 @@ class Last(Aggregate[State]):
     def encode(self, state: State) -> tuple[int, ...]:
         if state[0] == 0:
             return (0,)
-        value = encode_wide(state[2]) if self.input_type in WIDE_TYPES else (encode_value(state[2], self.input_type),)
-        return (state[0], *state[1], *value)
+        return (state[0], *state[1], *encode_any(state[2], self.input_type))
 
     def decode(self, words: tuple[int, ...]) -> State:
         if words[0] == 0:
             return _NOTHING
-        time, major, minor = words[1:4]
-        if self.input_type not in WIDE_TYPES:
-            return (words[0], (time, major, minor), decode_value(words[4], self.input_type))
-        raw = decode_wide(words[4:])
-        return (words[0], (time, major, minor), raw if self.input_type == "row" else raw.decode("utf-8", "surrogatepass"))
+        return (words[0], (words[1], words[2], words[3]), decode_any(words, 4, self.input_type)[0])
 
 
 class First(Last):

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from twofold.definitions.base import ELEMENT_TYPES
 from twofold.instants import to_iso
@@ -142,17 +143,20 @@ def _fit_lists(series: pl.Series, kind: str, zone: str | None, strict: bool) -> 
         raise _type_refusal(series, f"not a list ({series.dtype}); give a column of lists, as pl.List({POLARS_TYPES[element]}) is")
     lengths = series.list.len()
     _refuse(series, lengths > MOST_ELEMENTS, f"with more than {MOST_ELEMENTS} elements; give several events")
-    rows = pl.select(pl.int_range(len(series), dtype=pl.UInt32).repeat_by(lengths.fill_null(0)).explode().drop_nulls()).to_series()
+    counts = lengths.fill_null(0).cast(pl.Int64).to_numpy()
     try:
         elements, notes = fit(series.filter(lengths > 0).explode(), element, zone, strict)
     except Unfit as error:
-        raise Unfit(int(rows[error.row]), f"has an element that {error.text}", error.count) from None
-    lists = pl.DataFrame({"row": rows, "value": elements}).group_by("row", maintain_order=True).agg("value")
-    whole = pl.DataFrame({"row": pl.int_range(len(series), dtype=pl.UInt32, eager=True), "length": lengths})
-    joined = whole.join(lists, on="row", how="left", maintain_order="left")["value"]
-    is_empty = lengths == 0
-    empty = pl.Series([[]], dtype=POLARS_TYPES[kind])
-    return pl.select(pl.when(is_empty).then(empty.first()).otherwise(joined)).to_series().alias(series.name), notes
+        raise Unfit(int(np.repeat(np.arange(counts.size), counts)[error.row]), f"has an element that {error.text}", error.count) from None
+    return as_lists(elements, counts, series.is_not_null().to_numpy()).alias(series.name), notes
+
+
+def as_lists(values: pl.Series, counts: NDArray[np.int64], is_value: NDArray[np.bool_]) -> pl.Series:
+    """A column of lists from their values one after another: `counts` [rows] values each, null where not `is_value`."""
+    numbers = pl.Series(np.repeat(np.arange(counts.size), counts))
+    listed = pl.DataFrame({"row": numbers, "value": values}).group_by("row", maintain_order=True).agg("value")
+    rows = pl.DataFrame({"row": np.arange(counts.size)}).join(listed, on="row", how="left", maintain_order="left")["value"]
+    return rows.fill_null(pl.lit([], dtype=rows.dtype)).set(pl.Series(~is_value), None) if is_value.any() else rows
 
 
 def _fit_text(series: pl.Series, zone: str | None, strict: bool) -> Fitted:

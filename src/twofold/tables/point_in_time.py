@@ -27,6 +27,7 @@ from twofold.plan.inputs import POLARS_TYPES, TIME, words_of
 from twofold.plan.merge import single_slot_programme, wanted_of
 from twofold.plan.own import compiled_part, opaque_part
 from twofold.plan.serving import FeaturePlan, SlotPlan, ViewPlan, WindowPlan
+from twofold.tables.columns import as_lists
 from twofold.tables.grouping import Grouped, gathered, grouped_events, grouped_rows, groups_of
 from twofold.tables.opaque_columns import opaque_columns
 
@@ -229,14 +230,6 @@ def _column(
     flat = words[1:].T[is_held]
     values = _values(plan, feature, slot, np.ascontiguousarray(flat), np.ones(flat.size, np.bool_), ready, order, inputs[slot.input])
     return as_lists(values, counts, is_value).alias(feature.name)
-
-
-def as_lists(values: pl.Series, counts: Words, is_value: NDArray[np.bool_]) -> pl.Series:
-    """A column of lists from their values one after another: `counts` [rows] values each, null where not `is_value`."""
-    numbers = pl.Series(np.repeat(np.arange(counts.size), counts))
-    listed = pl.DataFrame({"row": numbers, "value": values}).group_by("row", maintain_order=True).agg("value")
-    rows = pl.DataFrame({"row": np.arange(counts.size)}).join(listed, on="row", how="left", maintain_order="left")["value"]
-    return rows.fill_null(pl.lit([], dtype=rows.dtype)).set(pl.Series(~is_value), None) if is_value.any() else rows
 
 
 def _values(
