@@ -21,10 +21,8 @@ from twofold.algebra.kinds import (
     MOMENTS2,
     MOMENTS3,
     MOMENTS4,
-    OP_COUNT,
     OP_KURTOSIS,
     OP_MEAN,
-    OP_RATE,
     OP_SKEW,
     OP_STD,
     OP_SUM,
@@ -33,7 +31,6 @@ from twofold.algebra.kinds import (
     PRESENT,
 )
 from twofold.algebra.shape import BINS_3, BINS_4, OFFSET_3, OFFSET_4
-from twofold.instants import US_PER_SECOND
 
 FIRST = 1
 SECOND = FIRST + DIGITS + BINS_1
@@ -230,8 +227,8 @@ def result(area, base, value_kind, op, n, out, out_floats, at):
         return PRESENT if is_known else EMPTY
     if n < 2 and (op == OP_STD or op == OP_VAR):
         return EMPTY
-    high, low, exponent = _sum(area, base)
-    number, is_certain = _certain(area, base, op, n, high, low, exponent)
+    high, low, exponent = sum_of(area, base)
+    number, is_certain = certain(area, base, op, n, high, low, exponent)
     is_beyond = False
     if not is_certain:
         number, is_beyond = _rounded(area, base, op, n)
@@ -239,34 +236,14 @@ def result(area, base, value_kind, op, n, out, out_floats, at):
     return OVERFLOW if is_beyond else PRESENT
 
 
-@njit(cache=True)
-def write_row(area, value_kind, width, operations, places, row, count, words, floats, codes):
-    """Write what several operations make of one state, as `sliding.Out` has them; what they share is computed once."""
-    n = area[0]
-    high, low, exponent = _sum(area, 0)
-    for i in range(operations.size):
-        op, at = operations[i], places[i] * count + row
-        words[at], codes[i, row] = 0, EMPTY
-        if n == 0 or (n < 2 and (op == OP_STD or op == OP_VAR)):
-            continue
-        if op == OP_COUNT or op == OP_RATE:
-            codes[i, row] = PRESENT
-            if op == OP_COUNT:
-                words[at] = n
-            else:
-                floats[at] = float(n) / (width / US_PER_SECOND)
-            continue
-        is_certain = False
-        if op == OP_MEAN or op == OP_STD or op == OP_VAR or (op == OP_SUM and value_kind == FLOAT):
-            number, is_certain = _certain(area, 0, op, n, high, low, exponent)
-        if is_certain:
-            floats[at], codes[i, row] = number, PRESENT
-        else:
-            codes[i, row] = result(area, 0, value_kind, op, n, words, floats, at)
+@njit(cache=True, inline="always")
+def is_rounded(op, value_kind, n):
+    """Whether an operation gives what `certain` may know."""
+    return op == OP_MEAN or (op == OP_SUM and value_kind == FLOAT) or (n > 1 and (op == OP_STD or op == OP_VAR))
 
 
 @njit(cache=True, inline="always")
-def _sum(area, base):
+def sum_of(area, base):
     """(high, low, exponent) of the exact sum, for `certified`."""
     exact.normalise(area, base + FIRST, BINS_1)
     high, low = certified.double_double(area, base + FIRST)
@@ -274,7 +251,7 @@ def _sum(area, base):
 
 
 @njit(cache=True, inline="always")
-def _certain(area, base, op, n, high, low, exponent):
+def certain(area, base, op, n, high, low, exponent):
     """(sum, mean, variance or deviation, whether it is certain to be the correctly rounded one); quick."""
     if op == OP_SUM or op == OP_MEAN:
         return certified.quotient(high, low, exponent, n if op == OP_MEAN else 1)

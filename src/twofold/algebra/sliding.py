@@ -189,9 +189,7 @@ def _slide_sum(first_row, last_row, events, rows, asked, areas, out):
         if rows.is_hidden[row]:
             _recount(row, events, rows, asked, areas[1], out)
         elif is_powers(kind):
-            powers.write_row(
-                area, value_kind, asked.width, asked.operations, asked.places, row, rows.t.size, out.words, out.floats, out.codes
-            )
+            _write_sums(row, rows, asked, area, out)
         else:
             _write(row, rows, asked, area, out)
     states.clear(area, _int(0), kind)
@@ -342,11 +340,33 @@ def _recount(row, events, rows, asked, area, out):
 
 
 @njit(cache=True)
+def _write_sums(row, rows, asked, area, out):
+    """Write a row's results from its exact sums; what they share is computed once."""
+    n, count = area[0], rows.t.size
+    high, low, exponent = powers.sum_of(area, _int(0))
+    for i in range(asked.operations.size):
+        op, at = asked.operations[i], asked.places[i] * count + row
+        is_certain = False
+        if n and powers.is_rounded(op, asked.value_kind, n):
+            number, is_certain = powers.certain(area, _int(0), op, n, high, low, exponent)
+        if is_certain:
+            out.floats[at], out.codes[i, row] = number, PRESENT
+        else:
+            out.codes[i, row] = _result(i, row, rows, asked, area, out)
+
+
+@njit(cache=True)
 def _write(row, rows, asked, area, out):
     """Write a row's results from its state."""
-    count = rows.t.size
     for i in range(asked.operations.size):
-        out.codes[i, row] = states.result(
-            area, _int(0), asked.kind, asked.value_kind, asked.operations[i], asked.arguments[i], rows.t[row], asked.width, out.words,
-            out.floats, asked.places[i] * count + row, count,
-        )  # fmt: skip
+        out.codes[i, row] = _result(i, row, rows, asked, area, out)
+
+
+@njit(cache=True)
+def _result(i, row, rows, asked, area, out):
+    """Write one of a row's results; returns its status."""
+    count = rows.t.size
+    return states.result(
+        area, _int(0), asked.kind, asked.value_kind, asked.operations[i], asked.arguments[i], rows.t[row], asked.width, out.words,
+        out.floats, asked.places[i] * count + row, count,
+    )  # fmt: skip
