@@ -12,6 +12,7 @@ TwofoldError
 │   ├── NotBuilt         the view has never been built; zeros would be a lie
 │   ├── StoreUnavailable
 │   ├── LogUnavailable
+│   ├── Conflict         another writer has committed to the same shard; a new transaction may succeed
 │   ├── DeadlineExceeded
 │   └── Busy             another worker or supervisor owns this home
 └── VersionError         the deployer acts
@@ -72,6 +73,10 @@ class StoreUnavailable(Unavailable):
 
 class LogUnavailable(Unavailable):
     """The event log does not answer."""
+
+
+class Conflict(Unavailable):
+    """Another writer has committed to a shard of the store since this transaction first touched it; try again from the beginning."""
 
 
 class DeadlineExceeded(Unavailable):

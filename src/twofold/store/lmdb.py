@@ -44,6 +44,11 @@ class LmdbStore:
         self._environment.inner.reader_check()
         self._is_open = True
 
+    @property
+    def has_many_writers(self) -> bool:
+        """See `Store.has_many_writers`: no."""
+        return False
+
     def snapshot(self) -> LmdbSnapshot:
         """See `Store.snapshot`."""
         return LmdbSnapshot(self._entries())

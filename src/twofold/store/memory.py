@@ -33,6 +33,11 @@ class MemoryStore:
         self._generations: dict[str, dict[bytes, bytes]] = {}
         self._is_open = True
 
+    @property
+    def has_many_writers(self) -> bool:
+        """See `Store.has_many_writers`: no."""
+        return False
+
     def snapshot(self) -> MemorySnapshot:
         """See `Store.snapshot`."""
         self._check()
