@@ -40,7 +40,7 @@ PACKAGE_MAY_IMPORT = ("definitions", "base")
 UPWARD_EXCEPTIONS = {("definitions/project.py", "runtime")}
 """(file, room): may import upward, only inside a function or under TYPE_CHECKING."""
 
-NO_IMPLEMENTATION = {"base", "records", "point_in_time", "grouping", "visibility", "frames", "spines", "artifacts"}
+NO_IMPLEMENTATION = {"base", "sweeping", "records", "point_in_time", "grouping", "visibility", "frames", "spines", "artifacts"}
 """Modules of the ports that are no concrete implementation; only `runtime` and their own room name the others."""
 
 ANYWHERE = ("*.py",)

@@ -354,6 +354,7 @@ class Story:
         home = self.home.home
         with home.lock("worker"):
             worker = Worker(self.home.compiled, home.log, home.store, home.bell, most)
+            worker.take_over()
             worker.catch_up()
             worker.close()
         self.steps.append(f"caught up, {most} events at a time")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -69,8 +69,8 @@ def _tail_is_not_floored_in_history(patch: pytest.MonkeyPatch) -> None:
 def _closed_delta_is_not_read(patch: pytest.MonkeyPatch) -> None:
     original = Origin.__init__
 
-    def only_open(self: Origin, plan: ViewPlan, pointer: layout.Pointer, partitions: int) -> None:
-        original(self, plan, msgspec.structs.replace(pointer, closed=None), partitions)
+    def only_open(self: Origin, plan: ViewPlan, pointer: layout.Pointer, places: Sequence[layout.Place]) -> None:
+        original(self, plan, pointer, [msgspec.structs.replace(place, closed=None) for place in places])
 
     patch.setattr(Origin, "__init__", only_open)
 
@@ -79,10 +79,10 @@ def _closed_delta_is_read_after_the_flip(patch: pytest.MonkeyPatch) -> None:
     """Counted twice: in the generation and in the delta that it replaces."""
     original = Origin.__init__
 
-    def always_two(self: Origin, plan: ViewPlan, pointer: layout.Pointer, partitions: int) -> None:
-        original(self, plan, msgspec.structs.replace(pointer, closed=pointer.open - 1), partitions)
+    def always_two(self: Origin, plan: ViewPlan, pointer: layout.Pointer, places: Sequence[layout.Place]) -> None:
+        original(self, plan, msgspec.structs.replace(pointer, number=pointer.number - 1), places)
 
-    patch.setattr(roll, "drop_old", lambda *args: None)
+    patch.setattr(roll, "drop_closed", lambda *args: None)
     patch.setattr(Origin, "__init__", always_two)
 
 
@@ -126,12 +126,12 @@ def _loaded_history_is_in_a_stream_view(patch: pytest.MonkeyPatch) -> None:
 
 
 def _the_second_source_is_not_read(patch: pytest.MonkeyPatch) -> None:
-    original = Origin.__init__
+    original = folding.all_prepared
 
-    def first_only(self: Origin, plan: ViewPlan, pointer: layout.Pointer, partitions: int) -> None:
-        original(self, msgspec.structs.replace(plan, sources=plan.sources[:1]), pointer, partitions)
+    def first_only(branches: Any, frames: Any, *rest: Any) -> pl.DataFrame:
+        return original(branches, {name: frame.clear() if number else frame for number, (name, frame) in enumerate(frames.items())}, *rest)
 
-    patch.setattr(Origin, "__init__", first_only)
+    patch.setattr(folding, "all_prepared", first_only)
 
 
 def _a_generation_lacks_the_second_source(patch: pytest.MonkeyPatch) -> None:

@@ -337,7 +337,7 @@ def test_a_payload_that_cannot_be_decoded_is_a_dead_letter_in_every_way_of_readi
     home.build()
     append(home, ride(NOW - 3))
     with home.home.store.snapshot() as snapshot:
-        assert sum(letter.count for letter in dead_letters(snapshot)) == 3 * partitions + 2
+        assert sum(letter.count for letter in dead_letters(snapshot, partitions)) == 3 * partitions + 2
     assert value(home, "hybrid", "n_1h", NOW)[0] == value(home, "stream", "n_1h", NOW)[0] == 3
     for view in ("hybrid", "stream"):
         (online_parity(home, view, ["Oslo"], [NOW, None]) + history_parity(home, view, ["Oslo"], [NOW])).check(at_least=12)

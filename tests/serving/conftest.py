@@ -110,6 +110,7 @@ class Shop:
         self.plan = self._with_predictor()
         self.predictor = Weighted(self.plan.models["buy"].columns)
         self.worker = Worker(self.project, self.log, store, bell)
+        self.worker.take_over()
 
     def _with_predictor(self) -> ServingPlan:
         buy = self.project.serving.models["buy"]
@@ -142,7 +143,7 @@ class Shop:
     def roll(self, view: str) -> None:
         """Begin a build of a view and leave it there: its delta is closed, and another one open."""
         plan = self.plan.views[view]
-        roll(self.store, plan, history_versions(self.tables, plan))
+        roll(self.store, plan, self.log.partitions, history_versions(self.tables, plan))
 
     def reader(self, store: Store | None = None) -> FeatureReader:
         return FeatureReader(self.plan, store or self.store, self.log.uuid, self.log.partitions, self.clock)

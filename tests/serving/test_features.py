@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -92,9 +93,13 @@ def test_a_stream_view_has_no_history_and_a_batch_view_no_delta(lively: Any) -> 
 
 
 def test_each_mode_reads_no_more_than_it_needs(lively: Any) -> None:
-    pointer = layout.Pointer("g", (1,), (1, 1), NOON, open=3, began=(1, 1), closed=2, closed_cut=(1, 1))
-    origins = {view: Origin(lively.plan.views[view], pointer, 2) for view in ("shop", "item", "nightly")}
+    pointer, place = layout.Pointer("g", 1, (1,), (1, 1), NOON), layout.Place(3, (1,), closed=2, closed_cut=(1,))
+    origins = {view: Origin(lively.plan.views[view], pointer, [place, place]) for view in ("shop", "item", "nightly")}
     assert [len(origin.prefixes) for origin in origins.values()] == [4, 4, 0]
+    served = Origin(lively.plan.views["shop"], msgspec.structs.replace(pointer, number=2), [place, place])
+    assert len(served.prefixes) == 2, "the generation holds the closed deltas"
+    gone = msgspec.structs.replace(place, closed=None, closed_cut=(), dropped=2)
+    assert Origin(lively.plan.views["shop"], pointer, [place, gone]).is_outdated
     assert [origin.generation for origin in origins.values()] == ["g", None, "g"]
 
 

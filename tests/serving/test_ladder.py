@@ -23,6 +23,7 @@ from twofold.errors import (
 )
 from twofold.instants import to_us
 from twofold.log.base import Position
+from twofold.plan import layout
 from twofold.plan.served import Served, decode_served, encode_served
 from twofold.serve.cache import Cached, PredictionCache
 from twofold.serve.deadline import Deadline, InThreads
@@ -200,7 +201,8 @@ def test_changed_bytes_are_noticed_and_fall(make_shop: Any, helpers: Any, tmp_pa
 def _changed(lmdb: LmdbStore, shop: Any) -> bytes:
     """One bit of north's delta, changed below the store."""
     with lmdb.snapshot() as snapshot:
-        [(key, value)] = [item for item in snapshot.scan(b"d/" + shop.plan.views["shop"].version.encode()) if b"north" in item[0]]
+        deltas = [item for partition in range(2) for item in snapshot.scan(layout.deltas_of(partition))]
+        [(key, value)] = [item for item in deltas if b"north" in item[0] and shop.plan.views["shop"].version.encode() in item[0]]
     record = bytearray(record_of(key, key, value))
     record[20] ^= 1
     with lmdb._environment.inner.begin(write=True) as txn:

@@ -203,8 +203,8 @@ def test_a_pointer_has_the_partitions_of_each_source_in_turn() -> None:
     assert layout.of_source((1, 2, 3, 4), plan, "orders") == (1, 2)
     assert layout.of_source((1, 2, 3, 4), plan, "refunds") == (3, 4)
     assert layout.of_source((), plan, "refunds") == ()
-    keys = [layout.offset_key(source, partition) for source in ("orders", "refunds") for partition in (0, 1)]
-    assert layout.offset_keys(plan, 2) == keys
+    assert layout.by_source([(1, 3), (2, 4)]) == (1, 2, 3, 4)
+    assert layout.offset_keys(plan, 1) == [layout.offset_key(source, 1) for source in ("orders", "refunds")]
 
 
 OLD = b'{"generation":null,"history":0,"cut":[0],"base_us":0,"open":1,"began":[0],"closed":null,"closed_cut":[],"closed_history":0}'

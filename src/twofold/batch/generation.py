@@ -51,59 +51,56 @@ class Builder:
         self.scratch.clean()
         chosen = [self.project.view(name) for name in (self.project.views if views is None else views)]
         due = [view for view in chosen if view.plan.mode != "stream" and self._is_due(view, base_us)]
+        places: dict[tuple[tuple[str, ...], tuple[int, ...], tuple[int, ...]], list[tuple[CompiledView, int]]] = {}
         for view in due:
-            roll.roll(self.store, view.plan, roll.history_versions(self.tables, view.plan))
-        places: dict[tuple[tuple[str, ...], tuple[int, ...], tuple[int, ...]], list[CompiledView]] = {}
-        for view in due:
-            with self.store.snapshot() as snapshot:
-                pointer = roll.pointer_of(snapshot, view.plan)
-            places.setdefault((view.plan.sources, pointer.closed_history, pointer.closed_cut), []).append(view)
+            history = roll.history_versions(self.tables, view.plan)
+            closing, cut = roll.roll(self.store, view.plan, self.log.partitions, history)
+            places.setdefault((view.plan.sources, closing.history, cut), []).append((view, closing.number))
         built: list[Built] = []
         for (sources, histories, cut), together in places.items():
             events = []
-            for name, history in zip(sources, histories, strict=True):
+            for name, version in zip(sources, histories, strict=True):
                 progress(f"reading {name}")
-                mine = layout.of_source(cut, together[0].plan, name)
-                events.append(archived_events(self.project.source(name), self.log, self.tables, history, mine, self.scratch))
+                mine = layout.of_source(cut, together[0][0].plan, name)
+                events.append(archived_events(self.project.source(name), self.log, self.tables, version, mine, self.scratch))
             built += self._build_together(together, events, base_us, progress)
         return built
 
     def _is_due(self, view: CompiledView, base_us: int) -> bool:
         with self.store.snapshot() as snapshot:
-            return roll.has_moved_on(snapshot, view.plan, roll.history_versions(self.tables, view.plan), base_us)
+            history = roll.history_versions(self.tables, view.plan)
+            return roll.has_moved_on(snapshot, view.plan, self.log.partitions, history, base_us)
 
     def _build_together(
-        self, views: Sequence[CompiledView], events: Sequence[SourceEvents], base_us: int, progress: Progress
+        self, views: Sequence[tuple[CompiledView, int]], events: Sequence[SourceEvents], base_us: int, progress: Progress
     ) -> list[Built]:
         """Read the events that views of the same sources need once, then write each view's generation, flip to it, drop the replaced."""
         with contextlib.ExitStack() as open_spills:
-            gathered = [open_spills.enter_context(gathering(view, events, base_us, len(views))) for view in views]
+            gathered = [open_spills.enter_context(gathering(view, events, base_us, len(views))) for view, _ in views]
             read = sum(_read(number, mine, gathered, progress) for number, mine in enumerate(events))
-            return [self._publish(view, read, base_us, progress) for view in gathered]
+            return [self._publish(view, number, events, read, base_us, progress) for view, (_, number) in zip(gathered, views, strict=True)]
 
-    def _publish(self, gathered: Gathering, events: int, base_us: int, progress: Progress) -> Built:
+    def _publish(
+        self, gathered: Gathering, number: int, events: Sequence[SourceEvents], read: int, base_us: int, progress: Progress
+    ) -> Built:
         plan = gathered.view.plan
-        with self.store.snapshot() as snapshot:
-            pointer = roll.pointer_of(snapshot, plan)
-        name = layout.generation_name(plan.name, plan.version, pointer.closed or 0)
+        name = layout.generation_name(plan.name, plan.version, number)
+        cut = tuple(offset for mine in events for offset in mine.cut or (0,) * self.log.partitions)
         keys = self.store.write_generation(name, gathered.states(base_us, progress))
-        old = roll.flip(self.store, plan, name, base_us)
-        roll.drop_old(self.store, plan, old)
-        return Built(plan.name, name, keys, events, pointer.closed_cut, pointer.closed_history)
+        old = roll.flip(self.store, plan, name, cut, base_us)
+        roll.drop_closed(self.store, plan, self.log.partitions)
+        if old.generation is not None and old.generation != name:
+            self.store.drop_generation(old.generation)
+        return Built(plan.name, name, keys, read, cut, tuple(mine.history for mine in events))
 
     def _clean_up(self) -> None:
         """Drop what killed builds left: generations that no pointer names, closed deltas that a flip has replaced."""
         with self.store.snapshot() as snapshot:
             pointers = {key: layout.decode_pointer(raw) for key, raw in snapshot.scan(layout.pointer_key(""))}
-            named = {pointer.generation for pointer in pointers.values()}
-            left = [
-                (view.plan, pointer.open - 1)
-                for view in self.project.views.values()
-                if (pointer := pointers.get(layout.pointer_key(view.plan.version))) is not None and pointer.closed is None
-                if next(iter(snapshot.scan(layout.delta_prefix(view.plan.version, pointer.open - 1), 1)), None) is not None
-            ]
-        for plan, delta in left:
-            roll.drop_delta(self.store, plan, delta)
+        named = {pointer.generation for pointer in pointers.values()}
+        for view in self.project.views.values():
+            if layout.pointer_key(view.plan.version) in pointers:
+                roll.drop_closed(self.store, view.plan, self.log.partitions)
         for name in self.store.generations():
             if name not in named:
                 self.store.drop_generation(name)

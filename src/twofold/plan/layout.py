@@ -1,51 +1,92 @@
-"""Where everything lies in the online store: keys of deltas, pointers, offsets, duplicates; one file, so that writer and reader agree."""
+"""Where everything lies in the online store: keys of deltas, pointers, offsets, duplicates; one file, so that writer and reader agree.
+
+Each partition of the log has a shard of its own (see `store.base`) with all that its events change, and one more, META, has what the
+partitions share. So nothing needs to be atomic beyond a shard.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 import msgspec
 
 from twofold.errors import Corrupt
 from twofold.plan.serving import Frozen, ViewPlan
 
-LOG_UUID = b"m/log"
-EPOCH = b"m/epoch"
-PARTITIONS = b"m/partitions"
+T = TypeVar("T")
+
+META = b"\xff\xff"
+"""The shard of what the partitions share."""
+
+MEMBERS = b"\xff\xfe"
+"""The shard in which workers say that they live: it changes all the time, so nothing else lies there."""
+
+LOG_UUID = META + b"m/log"
+EARLIER_FORMAT = b"m/log"
+"""Entry that stores had before their keys began with shards."""
+PARTITIONS = META + b"m/partitions"
+
+
+class Closing(Frozen, frozen=True):
+    """A build under way: it closes the deltas up to `number` and takes loaded history up to the versions `history`, one a source."""
+
+    number: int
+    history: tuple[int, ...]
 
 
 class Pointer(Frozen, frozen=True):
-    """What to read for a view version, flipped as one value.
+    """What a view version serves, flipped as one value.
 
     `generation` is a name in the store (None: never built). It holds loaded history up to the versions `history`, one for each of the
     view's sources, and the log up to `cut` (offset after the last event, for each partition of each source in turn), compacted at the
-    clock `base_us`. Reads add the delta `open` and, while a build runs, the delta `closed`, which ends at `closed_cut` and will be built
-    on the history versions `closed_history`. `began` are the offsets at which the open delta begins.
+    clock `base_us`: that is, all deltas up to `number`. Reads add the deltas above.
     """
 
     generation: str | None
+    number: int
     history: tuple[int, ...]
     cut: tuple[int, ...]
     base_us: int
+    closing: Closing | None = None
+
+
+class Place(Frozen, frozen=True):
+    """A view version in one partition: its delta `open`, which began at the offsets `began`, one for each of the view's sources.
+
+    While a build runs there is the delta `closed` too, which ends at the offsets `closed_cut`. Deltas up to `dropped` are gone: a
+    reader whose pointer is older reads it again.
+    """
+
     open: int
     began: tuple[int, ...]
     closed: int | None = None
     closed_cut: tuple[int, ...] = ()
-    closed_history: tuple[int, ...] = ()
-
-
-def encode_pointer(pointer: Pointer) -> bytes:
-    """JSON of a pointer."""
-    return msgspec.json.encode(pointer)
+    dropped: int = 0
 
 
 _POINTER = msgspec.json.Decoder(Pointer)
+_PLACE = msgspec.json.Decoder(Place)
+
+
+def encode_pointer(pointer: Pointer | Place) -> bytes:
+    """JSON of a pointer or a place."""
+    return msgspec.json.encode(pointer)
 
 
 def decode_pointer(raw: bytes) -> Pointer:
     """The pointer that `encode_pointer` wrote; raises Corrupt for what another version of Twofold wrote."""
+    return _decoded(_POINTER, raw)
+
+
+def decode_place(raw: bytes) -> Place:
+    """The place that `encode_pointer` wrote; raises Corrupt for what another version of Twofold wrote."""
+    return _decoded(_PLACE, raw)
+
+
+def _decoded(decoder: msgspec.json.Decoder[T], raw: bytes) -> T:
     try:
-        return _POINTER.decode(raw)
+        return decoder.decode(raw)
     except msgspec.MsgspecError as error:
         raise Corrupt(
             f"the store's pointers are of another version of Twofold ({error}); remove HOME/store and run `twofold build`"
@@ -59,39 +100,72 @@ def of_source(offsets: Sequence[int], view: ViewPlan, source: str) -> tuple[int,
     return tuple(offsets[first : first + partitions])
 
 
-def offset_keys(view: ViewPlan, partitions: int) -> list[bytes]:
-    """Entries of the applied offsets of a view's sources, in the order of a pointer's offsets."""
-    return [offset_key(source, partition) for source in view.sources for partition in range(partitions)]
+def by_source(offsets: Sequence[Sequence[int]]) -> tuple[int, ...]:
+    """A pointer's offsets (all partitions of the first source, then of the next) from those of each partition (one a source)."""
+    return tuple(offset for of_partitions in zip(*offsets, strict=True) for offset in of_partitions)
+
+
+def shard(partition: int) -> bytes:
+    """The shard of a partition; what the keys of its entries begin with."""
+    return partition.to_bytes(2, "big")
+
+
+def epoch_key(partition: int) -> bytes:
+    """Entry of the epoch of a partition's owner: it grows whenever a worker takes over."""
+    return shard(partition) + b"m/epoch"
 
 
 def pointer_key(version: str) -> bytes:
     """Entry of a view version's pointer."""
-    return b"p/" + version.encode()
+    return META + b"p/" + version.encode()
+
+
+def place_key(version: str, partition: int) -> bytes:
+    """Entry of a view version's place in a partition."""
+    return shard(partition) + b"p/" + version.encode()
 
 
 def generation_key(name: str) -> bytes:
     """Entry of what a generation holds (a pointer as it was at its flip); kept for the audit after the generation is gone."""
-    return b"g/" + name.encode()
+    return META + b"g/" + name.encode()
 
 
 def offset_key(source: str, partition: int) -> bytes:
     """Entry of the applied offset (8 bytes big-endian) of a partition: the offset after the last applied event."""
-    return b"o/" + source.encode() + b"/" + partition.to_bytes(2, "big")
+    return shard(partition) + b"o/" + source.encode()
 
 
-def delta_prefix(version: str, delta: int) -> bytes:
-    """What all entries of one delta of a view version begin with."""
-    return b"d/" + version.encode() + delta.to_bytes(4, "big")
+def offset_keys(view: ViewPlan, partition: int) -> list[bytes]:
+    """Entries of the applied offsets of a view's sources in a partition, in the order of its sources."""
+    return [offset_key(source, partition) for source in view.sources]
 
 
-def delta_key(version: str, delta: int, partition: int, key: bytes) -> bytes:
-    """Entry of a key's delta, written only by the partition's owner; `partition` is its place among a pointer's offsets."""
-    return delta_prefix(version, delta) + partition.to_bytes(2, "big") + key
+def delta_prefix(version: str, delta: int, partition: int) -> bytes:
+    """What all entries of one delta of a view version in a partition begin with; a key's own bytes follow."""
+    return shard(partition) + b"d/" + version.encode() + delta.to_bytes(4, "big")
+
+
+def rubbish_key(version: str, partition: int, delta: int | None = None) -> bytes:
+    """Entry that says: this delta of a partition is of no use any more and is to be deleted (None: all of the view version).
+
+    See `store.sweeping`.
+    """
+    return shard(partition) + b"z/" + version.encode() + (b"" if delta is None else delta.to_bytes(4, "big"))
+
+
+def rubbish_prefix(partition: int) -> bytes:
+    """What the entries of `rubbish_key` of a partition begin with; what follows, follows in the keys of the deltas as well."""
+    return shard(partition) + b"z/"
+
+
+def deltas_of(partition: int) -> bytes:
+    """What the entries of all deltas of a partition begin with."""
+    return shard(partition) + b"d/"
 
 
 def duplicate_key(source: str, partition: int | None, identity: bytes) -> bytes:
     """Entry of the stamp (int64) of the last counted event of an id; partition None is loaded history."""
-    return b"i/" + source.encode() + b"/" + _partition(partition) + identity
+    return _shard(partition) + b"i/" + source.encode() + b"/" + identity
 
 
 def duplicate_by_time_key(source: str, partition: int | None, stamp_us: int, identity: bytes) -> bytes:
@@ -101,25 +175,31 @@ def duplicate_by_time_key(source: str, partition: int | None, stamp_us: int, ide
 
 def duplicate_by_time_prefix(source: str, partition: int | None) -> bytes:
     """What the entries of `duplicate_by_time_key` of one partition begin with."""
-    return b"j/" + source.encode() + b"/" + _partition(partition)
+    return _shard(partition) + b"j/" + source.encode() + b"/"
 
 
 def dead_letter_key(source: str, partition: int, offset: int) -> bytes:
     """Entry of an event that could not be applied."""
-    return b"x/" + source.encode() + b"/" + _partition(partition) + offset.to_bytes(8, "big")
+    return dead_letter_prefix(partition, source) + offset.to_bytes(8, "big")
 
 
-FRESHNESS = b"f/accepted_to_visible"
-"""Counts of events by the logarithm of their time from accepted to visible (see `stream.freshness`)."""
+def dead_letter_prefix(partition: int, source: str | None = None) -> bytes:
+    """What the dead letters of a partition begin with, of one source or of all."""
+    return shard(partition) + (b"x/" if source is None else b"x/" + source.encode() + b"/")
+
+
+def freshness_key(partition: int) -> bytes:
+    """Entry of counts of events by the logarithm of their time from accepted to visible (see `stream.freshness`)."""
+    return shard(partition) + b"f/accepted_to_visible"
 
 
 def generation_name(view: str, version: str, number: int) -> str:
-    """Name of a generation: the view for people, its version, and the number of the delta that it closes."""
+    """Name of a generation: the view for people, its version, and the number of the last delta that it holds."""
     return f"{view}-{version}-{number:08d}"
 
 
-def _partition(partition: int | None) -> bytes:
-    return b"\xff\xff" if partition is None else partition.to_bytes(2, "big")
+def _shard(partition: int | None) -> bytes:
+    return META if partition is None else shard(partition)
 
 
 def encode_int(value: int) -> bytes:

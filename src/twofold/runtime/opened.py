@@ -102,6 +102,7 @@ class Opened:
         try:
             with self.home.lock("worker"):
                 worker = Worker(self.compiled, self.home.log, self.home.store, self.home.bell)
+                worker.take_over()
                 applied = worker.catch_up()
                 worker.close()
                 return applied
@@ -208,15 +209,15 @@ class Opened:
         return history(self.compiled.view(view), events, spine, visibility, status, self.began(view), progress)
 
     def began(self, view: str) -> tuple[int, ...]:
-        """The offsets at which a stream view's only delta begins."""
+        """The offsets at which a stream view's only delta begins, in each partition of each of its sources."""
         from twofold.plan import layout
 
         plan = self.compiled.view(view).plan
         if plan.mode != "stream":
             return ()
         with self.home.store.snapshot() as snapshot:
-            raw = snapshot.get(layout.pointer_key(plan.version))
-        return () if raw is None else layout.decode_pointer(raw).began
+            raws = snapshot.multi_get([layout.place_key(plan.version, partition) for partition in range(self.home.log.partitions)])
+        return () if None in raws else layout.by_source([layout.decode_place(raw).began for raw in raws if raw is not None])
 
     def events_of(self, source: str) -> pl.DataFrame:
         """All events of a source that count, loaded and appended, as a frame of `plan.inputs`; read again only where there are new ones."""

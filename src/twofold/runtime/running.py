@@ -28,6 +28,7 @@ def stream(project: Opened, until: Ended) -> None:
     home = project.home
     with home.lock("worker"), home.bell.listen(APPENDED) as listener:
         worker = Worker(project.compiled, home.log, home.store, home.bell)
+        worker.take_over()
         while not until():
             if worker.catch_up() == 0:
                 worker.close()
@@ -59,6 +60,7 @@ def due_views(project: Opened) -> list[str]:
             if pointer is None or pointer.generation is None or view.plan.is_static:
                 continue
             has_fired = pointer.base_us < previous_fire(view.plan.refresh or HYBRID_REFRESH, now)
-            if has_fired and has_moved_on(snapshot, view.plan, history_versions(project.home.tables, view.plan), now):
+            history = history_versions(project.home.tables, view.plan)
+            if has_fired and has_moved_on(snapshot, view.plan, project.home.log.partitions, history, now):
                 due.append(view.plan.name)
     return due

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -72,14 +73,18 @@ def status_of(project: Opened) -> Status:
             for name in compiled.sources
         ]
         pointers = {name: snapshot.get(layout.pointer_key(view.plan.version)) for name, view in compiled.views.items()}
-        counts = decode_counts(snapshot.get(layout.FRESHNESS))
-        letters = sum(letter.count for letter in dead_letters(snapshot))
+        places = {name: snapshot.get(layout.place_key(view.plan.version, 0)) for name, view in compiled.views.items()}
+        counts = Counter[int]()
+        for partition in parts:
+            counts.update(decode_counts(snapshot.get(layout.freshness_key(partition))))
+        letters = sum(letter.count for letter in dead_letters(snapshot, home.log.partitions))
     views = []
     for name, raw in pointers.items():
         plan = compiled.view(name).plan
-        pointer = layout.decode_pointer(raw) if raw else layout.Pointer(None, (), (), 0, 0, ())
-        building = pointer.closed is not None
-        views.append(ViewStatus(name, plan.version, plan.mode, pointer.generation, pointer.base_us, pointer.open, building))
+        pointer = layout.decode_pointer(raw) if raw else layout.Pointer(None, 0, (), (), 0)
+        opened = layout.decode_place(place).open if (place := places[name]) else 0
+        building = pointer.closing is not None
+        views.append(ViewStatus(name, plan.version, plan.mode, pointer.generation, pointer.base_us, opened, building))
     models = [
         ModelStatus(name, home.registry.alias(live_alias(name)), len(home.registry.versions(name))) for name in compiled.serving.models
     ]

@@ -15,7 +15,7 @@ from twofold.plan.merge import Answer
 from twofold.plan.served import ViewRead
 from twofold.plan.serving import ServingPlan
 from twofold.serve.generations import OpenGenerations
-from twofold.serve.reads import ModelReads, Offsets, Origin, Scope, Use, ViewAccess
+from twofold.serve.reads import Heads, ModelReads, Offsets, Origin, Scope, Use, ViewAccess
 from twofold.serve.requests import Request, RequestCheck
 from twofold.store.base import Snapshot, Store
 
@@ -73,7 +73,7 @@ class Vector:
 class _Moment:
     """What a snapshot held for a call: by view, where it was read from, and by key its blobs and their greatest event_time."""
 
-    origins: list[Origin]
+    origins: Sequence[Origin]
     offsets: Offsets
     blobs: list[dict[bytes, tuple[list[bytes | None], int]]] = field(default_factory=list)
 
@@ -145,50 +145,60 @@ class FeatureReader:
 
     def _moment(self, scope: Scope, keys: Sequence[Mapping[bytes, None]]) -> _Moment:
         """All that a call needs, from one snapshot; from a new one where a generation has just been dropped."""
+        missing: list[str] = []
         for _ in range(_ATTEMPTS):
             with self._store.snapshot() as snapshot:
-                moment = self._begin(scope, snapshot)
+                origins, offsets, deltas = self._read(scope, snapshot, keys)
                 names = {
                     view.plan.version: origin.generation
-                    for view, origin in zip(scope.views, moment.origins, strict=True)
+                    for view, origin in zip(scope.views, origins, strict=True)
                     if origin.generation is not None
                 }
                 with self._generations.take(names) as lease:
                     missing = [name for name in names.values() if name not in lease]
-                    if not missing:
-                        deltas = self._deltas(snapshot, moment.origins, keys)
-                        for view, origin, mine, parts in zip(scope.views, moment.origins, keys, deltas, strict=True):
+                    if not missing and not any(origin.is_outdated for origin in origins):
+                        moment = _Moment(origins, offsets)
+                        for view, origin, mine, parts in zip(scope.views, origins, keys, deltas, strict=True):
                             whole = [] if origin.generation is None else lease[origin.generation].multi_get(list(mine))
                             moment.blobs.append(_by_key(view, mine, whole, parts))
                         return moment
         raise StoreUnavailable(
             f"the pointers of the store name generations that are not there: {', '.join(missing)}; if it stays so, run `twofold build`"
+            if missing
+            else "deltas are gone that no generation in the store holds, as after a failover that lost a flip; run `twofold build`"
         )
 
-    def _begin(self, scope: Scope, snapshot: Snapshot) -> _Moment:
-        """Where each view of the scope is read from. Raises NotBuilt with all views that have nothing to read."""
-        uuid, *heads = snapshot.multi_get(scope.entries)
-        if uuid is not None and uuid.decode() != self.log_uuid:
+    def _read(
+        self, scope: Scope, snapshot: Snapshot, keys: Sequence[Mapping[bytes, None]]
+    ) -> tuple[Sequence[Origin], Offsets, list[list[bytes | None]]]:
+        """(where each view lies, applied offsets, for each view the delta entries of its keys, those of one key together).
+
+        All of it is asked for in one call, which sees one moment of each shard: where the views lay at the last call is a guess, which
+        the answer confirms; if it does not, the answer is the next guess. Raises NotBuilt with all views that have nothing to read.
+        """
+        heads = scope.latest or scope.decoded(snapshot.multi_get(scope.entries)[: scope.heads])
+        for _ in range(_ATTEMPTS):
+            origins = self._all_there(scope, heads)
+            wanted = [prefix + key for origin, mine in zip(origins, keys, strict=True) for key in mine for prefix in origin.prefixes]
+            found = snapshot.multi_get([*scope.entries, *wanted])
+            if found[: scope.heads] == heads.raw:
+                offsets = scope.offsets(found[scope.heads : len(scope.entries)])
+                return origins, offsets, _of_views(found[len(scope.entries) :], origins, keys)
+            heads = scope.decoded(found[: scope.heads])
+        raise StoreUnavailable("the pointers of the store change faster than they can be read; if it stays so, look at who builds")
+
+    def _all_there(self, scope: Scope, heads: Heads) -> Sequence[Origin]:
+        """Raises NotBuilt with all views that have nothing to read, StoreUnavailable for another log's store."""
+        scope.latest = None  # unless all is well: what is not there yet is asked for again
+        if heads.log is not None and heads.log != self.log_uuid:
             raise StoreUnavailable(
-                f"the store belongs to the log {uuid.decode()}, not to {self.log_uuid}, which is served here; "
+                f"the store belongs to the log {heads.log}, not to {self.log_uuid}, which is served here; "
                 "remove the store and run `twofold build`"
             )
-        count = len(scope.views)
-        origins = [view.origin(raw) for view, raw in zip(scope.views, heads, strict=False)]
-        if None in origins:
-            raise NotBuilt("; ".join(_unbuilt(view) for view, origin in zip(scope.views, origins, strict=True) if origin is None))
-        return _Moment(origins, scope.offsets(heads[count:]))  # type: ignore[arg-type]
-
-    def _deltas(self, snapshot: Snapshot, origins: Sequence[Origin], keys: Sequence[Mapping[bytes, None]]) -> list[list[bytes | None]]:
-        """For each view the delta entries of its keys, those of one key together."""
-        entries = [prefix + key for origin, mine in zip(origins, keys, strict=True) for key in mine for prefix in origin.prefixes]
-        found = snapshot.multi_get(entries)
-        parts, at = [], 0
-        for origin, mine in zip(origins, keys, strict=True):
-            end = at + len(mine) * len(origin.prefixes)
-            parts.append(found[at:end])
-            at = end
-        return parts
+        if None in heads.origins:
+            raise NotBuilt("; ".join(_unbuilt(view) for view, origin in zip(scope.views, heads.origins, strict=True) if origin is None))
+        scope.latest = heads
+        return heads.origins  # type: ignore[return-value]
 
     def covers(self, position: Position) -> bool:
         """Whether all of a position has been applied, and so is seen by the next read.
@@ -210,10 +220,10 @@ class FeatureReader:
         """What keeps this reader from answering: views that were never built, a store that does not answer; empty when it is ready."""
         try:
             with self._store.snapshot() as snapshot:
-                raws = snapshot.multi_get([view.pointer_key for view in self._views.values()])
+                raws = {view: snapshot.multi_get(view.entries) for view in self._views.values()}
         except Exception as error:
             return [f"store: {type(error).__name__}: {error}"]
-        return [_unbuilt(view) for view, raw in zip(self._views.values(), raws, strict=True) if view.origin(raw) is None]
+        return [_unbuilt(view) for view, raw in raws.items() if view.origin(raw) is None]
 
     def warm(self) -> None:
         """Have the merge's kernels in memory before the first request."""
@@ -240,6 +250,16 @@ def _unbuilt(view: ViewAccess) -> str:
     what = "table" if view.plan.row is not None else "view"
     todo = "`twofold stream` begins it" if view.plan.mode == "stream" else "run `twofold build`"
     return f"{what} {view.plan.name!r} (version {view.plan.version}) has never been built; {todo}"
+
+
+def _of_views(found: list[bytes | None], origins: Sequence[Origin], keys: Sequence[Mapping[bytes, None]]) -> list[list[bytes | None]]:
+    """Entries of all views in turn, by view."""
+    parts, at = [], 0
+    for origin, mine in zip(origins, keys, strict=True):
+        end = at + len(mine) * len(origin.prefixes)
+        parts.append(found[at:end])
+        at = end
+    return parts
 
 
 def _by_key(

@@ -9,24 +9,32 @@ from twofold.instants import BEGIN_US
 from twofold.keys import encode_key
 from twofold.log.base import Position
 from twofold.plan import layout
-from twofold.plan.layout import Pointer
+from twofold.plan.layout import Place, Pointer
 from twofold.plan.merge import Answer, ViewReader, exact_from
 from twofold.plan.serving import ModelPlan, ServingPlan, UsePlan, ViewPlan
 from twofold.serve.requests import KeyCheck, Request, key_part
 
-Place = tuple[str, int]
-"""Source and partition."""
-
 
 class Origin:
-    """Where a view is read from now: its pointer, what the entries of its deltas begin with, below which t nothing is exact."""
+    """Where a view is read from now: its pointer, what the entries of its deltas begin with, below which t nothing is exact.
 
-    def __init__(self, plan: ViewPlan, pointer: Pointer, partitions: int) -> None:
+    Where `is_outdated`, deltas are gone that the pointer's generation does not hold: the pointer was read before a flip, and is to be
+    read again.
+    """
+
+    def __init__(self, plan: ViewPlan, pointer: Pointer, places: Sequence[Place]) -> None:
         self.pointer = pointer
         self.generation = None if plan.mode == "stream" else pointer.generation
-        deltas = () if plan.mode == "batch" else tuple(delta for delta in (pointer.open, pointer.closed) if delta is not None)
-        places = range(len(plan.sources) * partitions)
-        self.prefixes = tuple(layout.delta_key(plan.version, delta, place, b"") for delta in deltas for place in places)
+        self.prefixes: tuple[bytes, ...] = ()
+        if plan.mode != "batch":
+            deltas = [
+                (delta, partition)
+                for partition, place in enumerate(places)
+                for delta in (place.open, place.closed)
+                if delta is not None and (delta > pointer.number or plan.mode == "stream")
+            ]
+            self.prefixes = tuple(layout.delta_prefix(plan.version, delta, partition) for delta, partition in deltas)
+        self.is_outdated = plan.mode == "hybrid" and any(place.dropped > pointer.number for place in places)
         self.exact_from_us = BEGIN_US if self.generation is None else exact_from(plan, pointer.base_us)
 
 
@@ -35,19 +43,17 @@ class ViewAccess:
 
     def __init__(self, plan: ViewPlan, partitions: int) -> None:
         self.plan, self.reader, self.keys = plan, ViewReader(plan), KeyCheck(plan)
-        self.pointer_key = layout.pointer_key(plan.version)
+        self.entries = (layout.pointer_key(plan.version), *(layout.place_key(plan.version, partition) for partition in range(partitions)))
+        """The entries that say where the view lies."""
         self.ends_at_build = plan.as_of == "build"
-        self._partitions = partitions
-        self._latest: tuple[bytes, Origin] | None = None
 
-    def origin(self, raw: bytes | None) -> Origin | None:
-        """Where to read by this entry of the pointer; None where the view has nothing to read yet."""
-        if raw is None:
+    def origin(self, raw: Sequence[bytes | None]) -> Origin | None:
+        """Where to read by these values of `entries`; None where the view has nothing to read yet."""
+        known = [value for value in raw if value is not None]
+        if len(known) < len(self.entries):
             return None
-        latest = self._latest
-        if latest is None or latest[0] != raw:
-            latest = self._latest = (raw, Origin(self.plan, layout.decode_pointer(raw), self._partitions))
-        origin = latest[1]
+        pointer, *places = known
+        origin = Origin(self.plan, layout.decode_pointer(pointer), list(map(layout.decode_place, places)))
         is_built = origin.generation is not None or self.plan.mode == "stream"
         return origin if is_built else None
 
@@ -60,16 +66,39 @@ class Offsets:
     position: str
 
 
+@dataclass(frozen=True)
+class Heads:
+    """What the entries of a scope say, decoded: the log that the store belongs to (None: not said), an origin for each view."""
+
+    raw: Sequence[bytes | None]
+    log: str | None
+    origins: tuple[Origin | None, ...]
+
+
 class Scope:
     """The views of one kind of call, and the entries that say where they lie."""
 
     def __init__(self, views: Sequence[ViewAccess], plan: ServingPlan, log_uuid: str, partitions: int) -> None:
         self.views = tuple(views)
         sources = dict.fromkeys(source for view in views for source in view.plan.sources if plan.sources[source].time is not None)
-        self.places: tuple[Place, ...] = tuple((source, p) for source in sources for p in range(partitions))
-        self.entries = [layout.LOG_UUID, *(view.pointer_key for view in views), *(layout.offset_key(*place) for place in self.places)]
+        self.places: tuple[tuple[str, int], ...] = tuple((source, p) for source in sources for p in range(partitions))
+        heads = [layout.LOG_UUID, *(entry for view in views for entry in view.entries)]
+        self.heads = len(heads)
+        """So many of the first entries say where to read."""
+        self.entries = [*heads, *(layout.offset_key(*place) for place in self.places)]
         self._log_uuid = log_uuid
         self._latest: tuple[list[bytes | None], Offsets] | None = None
+        self.latest: Heads | None = None
+        """The heads as they were read last, where all views have something to read: the next call takes them for a guess."""
+
+    def decoded(self, raw: Sequence[bytes | None]) -> Heads:
+        """The heads of raw values."""
+        uuid, *rest = raw
+        origins, at = [], 0
+        for view in self.views:
+            origins.append(view.origin(rest[at : at + len(view.entries)]))
+            at += len(view.entries)
+        return Heads(raw, None if uuid is None else uuid.decode(), tuple(origins))
 
     def offsets(self, raw: list[bytes | None]) -> Offsets:
         """The applied offsets of entries, in the order of `places`."""

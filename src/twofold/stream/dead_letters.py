@@ -9,7 +9,7 @@ import msgspec
 import polars as pl
 
 from twofold.plan.inputs import MINOR, SYSTEM
-from twofold.plan.layout import dead_letter_key
+from twofold.plan.layout import dead_letter_key, dead_letter_prefix
 from twofold.store.base import Snapshot, Transaction
 
 
@@ -45,8 +45,8 @@ def _bury(txn: Transaction, letter: DeadLetter) -> None:
     txn.put(dead_letter_key(letter.source, letter.partition, letter.offset), msgspec.json.encode(letter))
 
 
-def dead_letters(snapshot: Snapshot, source: str | None = None) -> Iterator[DeadLetter]:
-    """The dead letters, of one source or of all."""
-    prefix = b"x/" if source is None else b"x/" + source.encode() + b"/"
-    for _, raw in snapshot.scan(prefix):
-        yield msgspec.json.decode(raw, type=DeadLetter)
+def dead_letters(snapshot: Snapshot, partitions: int, source: str | None = None) -> Iterator[DeadLetter]:
+    """The dead letters of all partitions in turn, of one source or of all."""
+    for partition in range(partitions):
+        for _, raw in snapshot.scan(dead_letter_prefix(partition, source)):
+            yield msgspec.json.decode(raw, type=DeadLetter)

@@ -1,15 +1,15 @@
-"""The worker: applies the log to the deltas. Deltas, duplicates, dead letters and the offset commit as one, so a kill loses nothing."""
+"""The worker: applies partitions of the log to the deltas. Deltas, duplicates, dead letters and the offset of a partition commit as one."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import polars as pl
 
 from twofold.bell import Bell
-from twofold.errors import Fenced, LogMismatch
+from twofold.errors import Conflict, Fenced, LogMismatch
 from twofold.log.base import EventLog, RecordBatch
 from twofold.log.records import decoded
 from twofold.plan import layout
@@ -17,11 +17,12 @@ from twofold.plan.compile import CompiledProject
 from twofold.plan.counting import too_far_in_the_future
 from twofold.plan.folding import ViewFolder
 from twofold.plan.inputs import MINOR
-from twofold.plan.serving import SourcePlan, ViewPlan
-from twofold.store.base import Store, Transaction
+from twofold.plan.serving import SourcePlan
+from twofold.store.base import Store, Transaction, commit
 from twofold.stream.dead_letters import DeadLetter, bury_payload, bury_rows
 from twofold.stream.duplicates import drop_duplicates
 from twofold.stream.freshness import bucket_of, decode_counts, encode_counts
+from twofold.stream.registration import bind, register_views
 
 APPENDED, APPLIED = "appended", "applied"
 """Bell channels: the log has grown; the store has."""
@@ -43,39 +44,55 @@ class _Pending:
 
 
 class Worker:
-    """Applies every source's log to the deltas of its views.
+    """Applies the partitions that it has taken over to the deltas of all views.
 
-    The caller holds the worker's lock of the home. Each transaction checks the epoch, so a worker that was stopped and replaced
-    raises Fenced instead of writing.
+    Each commit of a partition checks its epoch, so a worker whose partition another has taken over raises Fenced instead of writing.
+    Nothing is remembered between commits but what the store has: after a kill, a failover or a conflict it goes on from the store's
+    offset.
     """
 
     def __init__(self, project: CompiledProject, log: EventLog, store: Store, bell: Bell, max_events: int = 10_000) -> None:
         self._project, self._log, self._store, self._bell, self._max_events = project, log, store, bell, max_events
         self._sources = [source for source in project.sources.values() if source.time is not None]
         self._folders = {source.name: [ViewFolder(view, source.name) for view in project.views_of(source.name)] for source in self._sources}
-        self._fresh: dict[int, int] = {}
-        self._epoch = self._take_over()
+        self._fresh: dict[int, dict[int, int]] = {}
+        self._epochs: dict[int, int] = {}
+        bind(store, log)
 
-    def _take_over(self) -> int:
-        """Begin a new epoch and register exactly the views that this worker folds."""
-        with self._store.transaction() as txn:
-            _same_log(txn, self._log)
-            epoch = layout.decode_int(txn.get(layout.EPOCH)) + 1
-            txn.put(layout.EPOCH, layout.encode_int(epoch))
-            register_views(txn, [view.plan for view in self._project.views.values()], self._log.partitions)
-        return epoch
+    @property
+    def partitions(self) -> Collection[int]:
+        """The partitions that this worker applies."""
+        return self._epochs.keys()
+
+    def take_over(self, partitions: Collection[int] | None = None) -> None:
+        """Begin a new epoch of these partitions (None: of all) and follow exactly the views of the project in them."""
+        taken = list(range(self._log.partitions)) if partitions is None else sorted(partitions)
+        self._epochs |= commit(self._store, lambda txn: {partition: _next_epoch(txn, partition) for partition in taken})
+        register_views(self._store, [view.plan for view in self._project.views.values()], taken)
+
+    def leave(self, partitions: Collection[int]) -> None:
+        """Apply these partitions no more."""
+        for partition in partitions:
+            self._epochs.pop(partition, None)
+            self._fresh.pop(partition, None)
 
     def catch_up(self) -> int:
-        """Apply all that the log holds now; returns the number of events."""
+        """Apply all that the log holds now of the partitions taken over; returns the number of events.
+
+        Raises Fenced where another worker has taken one of them over, LogMismatch where the store's offset lies outside the log.
+        """
         applied = 0
         ends = self._log.end_offsets([source.name for source in self._sources])
         while pending := self._pending(ends):
-            applied += self._apply(pending)
+            try:
+                applied += self._apply(pending)
+            except Conflict:
+                self._check_epochs()
         return applied
 
     def _pending(self, ends: Mapping[tuple[str, int], int]) -> list[_Pending]:
         """What is next in every partition whose log is longer than what is applied."""
-        places = [(source, partition) for source in self._sources for partition in range(self._log.partitions)]
+        places = [(source, partition) for source in self._sources for partition in self._epochs]
         with self._store.snapshot() as snapshot:
             stored = snapshot.multi_get([layout.offset_key(source.name, partition) for source, partition in places])
         found = []
@@ -86,27 +103,30 @@ class Worker:
                     f"the store has applied {source.name}/{partition} up to offset {offset}, but the log ends at {end}: it lost its tail "
                     "or is another log; take the log that belongs to this home, or remove HOME/store and run `twofold build`"
                 )
-            if offset < end:
-                found.append(_Pending(source, partition, offset, self._log.read(source.name, partition, offset, self._max_events)))
+            if offset < end and (batches := self._log.read(source.name, partition, offset, self._max_events)):
+                found.append(_Pending(source, partition, offset, batches))
         return found
 
     def _apply(self, pending: Sequence[_Pending]) -> int:
         """Apply record batches in one transaction; returns the number of events."""
         with self._store.transaction() as txn:
-            self._check_epoch(txn)
+            for partition in {part.partition for part in pending}:
+                self._check_epoch(txn, partition)
+                self._flush_freshness(txn, partition)
             for part in pending:
                 self._apply_part(txn, part)
-            self._flush_freshness(txn)
+        for partition in {part.partition for part in pending}:
+            self._fresh.pop(partition, None)
         self._bell.ring(APPLIED)
-        visible_us = time.time_ns() // 1000
-        for batch in (batch for part in pending for batch in part.batches):
-            bucket = bucket_of(visible_us - batch.accepted_us)
-            self._fresh[bucket] = self._fresh.get(bucket, 0) + batch.count
-        return sum(part.end - part.offset for part in pending)
+        self._note_freshness(pending)
+        return sum(batch.count for part in pending for batch in part.batches) - sum(_applied_before(part) for part in pending)
 
     def _apply_part(self, txn: Transaction, part: _Pending) -> None:
         """Fold one partition's batches into the deltas of its source's views, and move its offset past them."""
         source, partition, arrival_us = part.source, part.partition, part.batches[-1].arrival_us
+        offset = layout.decode_int(txn.get(layout.offset_key(source.name, partition)))
+        if offset != part.offset:
+            raise Conflict(f"{source.name}/{partition} was applied up to {part.offset} and is now up to {offset}")
         frame = _decoded(txn, part)
         is_far = frame.select(too_far_in_the_future(source)).to_series()
         if is_far.any():
@@ -114,71 +134,64 @@ class Worker:
             frame = frame.filter(~is_far)
         frame = drop_duplicates(txn, source, partition, frame)
         for folder in self._folders[source.name]:
-            place = folder.view.plan.sources.index(source.name) * self._log.partitions + partition
-            _fold(txn, folder, place, frame, arrival_us)
+            _fold(txn, folder, partition, frame, arrival_us)
         txn.put(layout.offset_key(source.name, partition), layout.encode_int(part.end))
 
-    def _check_epoch(self, txn: Transaction) -> None:
-        epoch = layout.decode_int(txn.get(layout.EPOCH))
-        if epoch != self._epoch:
-            raise Fenced(f"this worker has epoch {self._epoch}, the store {epoch}: another worker has taken over; this one stops")
+    def _check_epochs(self) -> None:
+        """Raises Fenced where another worker has taken a partition over."""
+        with self._store.snapshot() as snapshot:
+            stored = snapshot.multi_get([layout.epoch_key(partition) for partition in self._epochs])
+        for (partition, mine), raw in zip(self._epochs.items(), stored, strict=True):
+            _same_epoch(partition, mine, raw)
 
-    def _flush_freshness(self, txn: Transaction) -> None:
+    def _check_epoch(self, txn: Transaction, partition: int) -> None:
+        _same_epoch(partition, self._epochs[partition], txn.get(layout.epoch_key(partition)))
+
+    def _note_freshness(self, pending: Sequence[_Pending]) -> None:
+        visible_us = time.time_ns() // 1000
+        for part in pending:
+            counts = self._fresh.setdefault(part.partition, {})
+            for batch in part.batches:
+                bucket = bucket_of(visible_us - batch.accepted_us)
+                counts[bucket] = counts.get(bucket, 0) + batch.count
+
+    def _flush_freshness(self, txn: Transaction, partition: int) -> None:
         """Add the times of earlier commits; those of the last one go with the next."""
-        if self._fresh:
-            counts = decode_counts(txn.get(layout.FRESHNESS))
-            for bucket, count in self._fresh.items():
+        if fresh := self._fresh.get(partition):
+            counts = decode_counts(txn.get(layout.freshness_key(partition)))
+            for bucket, count in fresh.items():
                 counts[bucket] = counts.get(bucket, 0) + count
-            txn.put(layout.FRESHNESS, encode_counts(counts))
-            self._fresh = {}
+            txn.put(layout.freshness_key(partition), encode_counts(counts))
 
     def close(self) -> None:
-        """Commit what is only in memory: the last commit's freshness."""
-        if self._fresh:
-            with self._store.transaction() as txn:
-                self._check_epoch(txn)
-                self._flush_freshness(txn)
+        """Commit what is only in memory: the last commit's freshness. Raises Fenced as `catch_up`."""
+        for partition in list(self._fresh):
+            try:
+                with self._store.transaction() as txn:
+                    self._check_epoch(txn, partition)
+                    self._flush_freshness(txn, partition)
+            except Conflict:
+                continue  # whoever came between may have taken over; the next call sees
+            del self._fresh[partition]
 
 
-def _same_log(txn: Transaction, log: EventLog) -> None:
-    """Bind a new store to its log; refuse another log's store."""
-    known = txn.get(layout.LOG_UUID)
-    if known is not None and known.decode() != log.uuid:
-        raise LogMismatch(
-            f"the store belongs to the log {known.decode()}, this log is {log.uuid}; open the home that both come from, "
-            "or remove its store and run `twofold build`"
+def _applied_before(part: _Pending) -> int:
+    """How many events of the first batch lie before the applied offset."""
+    return max(0, part.offset - part.batches[0].first_offset)
+
+
+def _next_epoch(txn: Transaction, partition: int) -> int:
+    epoch = layout.decode_int(txn.get(layout.epoch_key(partition))) + 1
+    txn.put(layout.epoch_key(partition), layout.encode_int(epoch))
+    return epoch
+
+
+def _same_epoch(partition: int, mine: int, raw: bytes | None) -> None:
+    epoch = layout.decode_int(raw)
+    if epoch != mine:
+        raise Fenced(
+            f"this worker has epoch {mine} of partition {partition}, the store {epoch}: another worker has taken over; this one stops"
         )
-    txn.put(layout.LOG_UUID, log.uuid.encode())
-    txn.put(layout.PARTITIONS, layout.encode_int(log.partitions))
-
-
-def register_views(txn: Transaction, views: Sequence[ViewPlan], partitions: int) -> None:
-    """Give every view a pointer whose delta begins at the applied offsets, and drop the views that nobody folds any more.
-
-    A view that has a pointer misses no event since its delta began: that is what its reader relies on.
-    """
-    wanted = {view.version: view for view in views}
-    for key, raw in list(txn.scan(layout.pointer_key(""))):
-        version, pointer = key[len(layout.pointer_key("")) :].decode(), layout.decode_pointer(raw)
-        if version not in wanted:
-            _forget(txn, version, pointer)
-    for version, view in wanted.items():
-        if txn.get(layout.pointer_key(version)) is None:
-            began = applied_offsets(txn, view, partitions)
-            new = layout.Pointer(None, (0,) * len(view.sources), cut=(0,) * len(began), base_us=0, open=1, began=began)
-            txn.put(layout.pointer_key(version), layout.encode_pointer(new))
-
-
-def applied_offsets(txn: Transaction, view: ViewPlan, partitions: int) -> tuple[int, ...]:
-    """The offset after the last applied event of every partition of every source of a view."""
-    return tuple(layout.decode_int(raw) for raw in txn.multi_get(layout.offset_keys(view, partitions)))
-
-
-def _forget(txn: Transaction, version: str, pointer: layout.Pointer) -> None:
-    txn.delete(layout.pointer_key(version))
-    for delta in filter(None, (pointer.open, pointer.closed)):
-        for key, _ in list(txn.scan(layout.delta_prefix(version, delta))):
-            txn.delete(key)
 
 
 def _decoded(txn: Transaction, part: _Pending) -> pl.DataFrame:
@@ -193,19 +206,20 @@ def _decoded(txn: Transaction, part: _Pending) -> pl.DataFrame:
 
 
 def _fold(txn: Transaction, folder: ViewFolder, partition: int, frame: pl.DataFrame, arrival_us: int) -> None:
-    """Fold a frame into the view's open delta. The pointer is read here, so a roll-over can never be missed."""
+    """Fold a frame into the view's open delta. The place is read here, so a roll-over can never be missed."""
     plan = folder.view.plan
-    raw = txn.get(layout.pointer_key(plan.version))
-    if plan.mode == "batch" or frame.is_empty() or raw is None:
+    if plan.mode == "batch" or frame.is_empty():
         return
-    delta = layout.decode_pointer(raw).open
+    raw = txn.get(layout.place_key(plan.version, partition))
+    if raw is None:
+        return
+    prefix = layout.delta_prefix(plan.version, layout.decode_place(raw).open, partition)
 
     def stored(keys: Sequence[bytes]) -> list[bytes | None]:
-        return txn.multi_get([layout.delta_key(plan.version, delta, partition, key) for key in keys])
+        return txn.multi_get([prefix + key for key in keys])
 
     for key, blob in folder.fold(frame, stored, arrival_us, keeps_raw=True):
-        entry = layout.delta_key(plan.version, delta, partition, key)
         if blob:
-            txn.put(entry, blob)
+            txn.put(prefix + key, blob)
         else:
-            txn.delete(entry)
+            txn.delete(prefix + key)

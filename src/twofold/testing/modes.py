@@ -133,10 +133,10 @@ def online_parity(opened: Opened, view: str, keys: Sequence[Any], instants: Sequ
     reader = FeatureReader(opened.compiled.serving, home.store, home.log.uuid, home.log.partitions, home.clock)
     with home.store.snapshot() as snapshot:
         raw = snapshot.get(layout.pointer_key(truth.view.plan.version))
-        entries = layout.offset_keys(truth.view.plan, home.log.partitions)
+        entries = [layout.offset_key(source, p) for source in truth.view.plan.sources for p in range(home.log.partitions)]
         applied = [layout.decode_int(offset) for offset in snapshot.multi_get(entries)]
     assert raw is not None, f"{view} has no pointer; catch up or build first"
-    held = _Held(truth.view.plan, layout.decode_pointer(raw), applied)
+    held = _Held(truth.view.plan, layout.decode_pointer(raw), opened.began(view), applied)
     clock = home.clock.now_us()
     try:
         for instant in instants:
@@ -153,6 +153,7 @@ class _Held:
 
     plan: ViewPlan
     pointer: Pointer
+    began: Sequence[int]
     applied: Sequence[int]
 
     def in_generation(self, event: Event) -> bool:
@@ -167,7 +168,7 @@ class _Held:
         _, major, minor = event.position
         if self.plan.mode == "batch" or major < LOG_ORDER:
             return False
-        begin = self.pointer.began if self.plan.mode == "stream" else self.pointer.cut
+        begin = self.began if self.plan.mode == "stream" else self.pointer.cut
         return _offset(self.plan, begin, event) <= minor < _offset(self.plan, self.applied, event)
 
 

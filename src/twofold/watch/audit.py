@@ -66,6 +66,26 @@ class _Reads:
     bounds: list[tuple[int, ...]] = field(default_factory=list)
     served: list[Served] = field(default_factory=list)
 
+    def add(self, key: tuple[Any, ...], at_us: int, bound: tuple[int, ...], served: Served) -> None:
+        """Note one read."""
+        self.keys.append(key)
+        self.at.append(at_us)
+        self.bounds.append(bound)
+        self.served.append(served)
+
+    def chains(self) -> list[_Reads]:
+        """The same reads, such together whose bounds have an order: of two that were read at once each may be ahead somewhere."""
+        chains: list[_Reads] = []
+        for i in sorted(range(len(self.bounds)), key=self.bounds.__getitem__):
+            mine = self.bounds[i]
+            for chain in chains:
+                if all(a <= b for a, b in zip(chain.bounds[-1], mine, strict=True)):
+                    break
+            else:
+                chains.append(chain := _Reads())
+            chain.add(self.keys[i], self.at[i], mine, self.served[i])
+        return chains
+
 
 @dataclass(frozen=True)
 class Sources:
@@ -92,7 +112,8 @@ def audit(records: Iterable[Served], project: CompiledProject, sources: Sources)
             source: events_in_mode(view.plan, sources.events_of(source), layout.of_source(began, view.plan, source))
             for source in view.plan.sources
         }
-        _compare(view, use.columns, found, events, report)
+        for chain in found.chains():
+            _compare(view, use.columns, chain, events, report)
     return report
 
 
@@ -115,11 +136,7 @@ def _collect(record: Served, project: CompiledProject, sources: Sources, reads: 
         elif bound is None:
             _skip(report, "generation no longer known")
         else:
-            found = reads[record.model, place]
-            found.keys.append(read.key)
-            found.at.append(record.at_us)
-            found.bounds.append(bound)
-            found.served.append(record)
+            reads[record.model, place].add(read.key, record.at_us, bound, record)
 
 
 def _bound(plan: ViewPlan, record: Served, read: ViewRead, sources: Sources) -> tuple[int, ...] | None:

@@ -1,0 +1,74 @@
+"""Which views the speed layer follows: their pointers, and their places in each partition; nothing is folded here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from twofold.errors import Corrupt, LogMismatch
+from twofold.log.base import EventLog
+from twofold.plan import layout
+from twofold.plan.layout import Place, Pointer
+from twofold.plan.serving import ViewPlan
+from twofold.store.base import Store, Transaction, commit
+from twofold.store.sweeping import sweep
+
+
+def bind(store: Store, log: EventLog) -> None:
+    """Bind a new store to its log; raises LogMismatch for another log's store, and where the number of partitions is another."""
+    commit(store, lambda txn: _bind(txn, log))
+
+
+def _bind(txn: Transaction, log: EventLog) -> None:
+    uuid, partitions, earlier = txn.multi_get([layout.LOG_UUID, layout.PARTITIONS, layout.EARLIER_FORMAT])
+    if earlier is not None:
+        raise Corrupt("the store is of an earlier version of Twofold; remove HOME/store and run `twofold build`")
+    heal = "open the home that both come from, or remove its store and run `twofold build`"
+    if uuid is not None and uuid.decode() != log.uuid:
+        raise LogMismatch(f"the store belongs to the log {uuid.decode()}, this log is {log.uuid}; {heal}")
+    if partitions is not None and layout.decode_int(partitions) != log.partitions:
+        raise LogMismatch(f"the store was made for {layout.decode_int(partitions)} partitions, the log has {log.partitions}; {heal}")
+    if uuid is None or partitions is None:
+        txn.put(layout.LOG_UUID, log.uuid.encode())
+        txn.put(layout.PARTITIONS, layout.encode_int(log.partitions))
+
+
+def register_views(store: Store, views: Sequence[ViewPlan], partitions: Sequence[int]) -> None:
+    """Give every view a pointer, and in these partitions a place whose delta begins at the applied offsets; forget all other views.
+
+    A view that has a place in a partition misses no event of it since its delta began: that is what its reader relies on. The caller
+    owns the partitions.
+    """
+    wanted = {view.version: view for view in views}
+    commit(store, lambda txn: _register_pointers(txn, wanted))
+    for partition in partitions:
+        commit(store, lambda txn, at=partition: _forget_others(txn, wanted, at))  # type: ignore[misc]
+        sweep(store, layout.rubbish_prefix(partition), layout.deltas_of(partition))
+        commit(store, lambda txn, at=partition: _register_places(txn, wanted, at))  # type: ignore[misc]
+
+
+def _register_pointers(txn: Transaction, wanted: Mapping[str, ViewPlan]) -> None:
+    prefix = layout.pointer_key("")
+    known = {key[len(prefix) :].decode(): layout.decode_pointer(raw) for key, raw in txn.scan(prefix)}
+    for version in set(known) - set(wanted):
+        txn.delete(layout.pointer_key(version))
+    for version in set(wanted) - set(known):
+        view = wanted[version]
+        offsets = (0,) * (len(view.sources) * layout.decode_int(txn.get(layout.PARTITIONS)))
+        txn.put(layout.pointer_key(version), layout.encode_pointer(Pointer(None, 0, (0,) * len(view.sources), offsets, base_us=0)))
+
+
+def _forget_others(txn: Transaction, wanted: Mapping[str, ViewPlan], partition: int) -> None:
+    prefix = layout.place_key("", partition)
+    for key, _ in list(txn.scan(prefix)):
+        version = key[len(prefix) :].decode()
+        if version not in wanted:
+            txn.delete(key)
+            txn.put(layout.rubbish_key(version, partition), b"")
+
+
+def _register_places(txn: Transaction, wanted: Mapping[str, ViewPlan], partition: int) -> None:
+    for version, view in wanted.items():
+        if txn.get(layout.place_key(version, partition)) is None:
+            offsets = txn.multi_get(layout.offset_keys(view, partition))
+            place = Place(1, tuple(map(layout.decode_int, offsets)))
+            txn.put(layout.place_key(version, partition), layout.encode_pointer(place))
