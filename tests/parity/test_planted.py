@@ -126,12 +126,13 @@ def _loaded_history_is_in_a_stream_view(patch: pytest.MonkeyPatch) -> None:
 
 
 def _the_second_source_is_not_read(patch: pytest.MonkeyPatch) -> None:
-    original = folding.all_prepared
+    fold = worker._fold
 
-    def first_only(branches: Any, frames: Any, *rest: Any) -> pl.DataFrame:
-        return original(branches, {name: frame.clear() if number else frame for number, (name, frame) in enumerate(frames.items())}, *rest)
+    def first_only(txn: Any, folder: Any, *rest: Any) -> None:
+        if folder.source == folder.view.plan.sources[0]:
+            fold(txn, folder, *rest)
 
-    patch.setattr(folding, "all_prepared", first_only)
+    patch.setattr(worker, "_fold", first_only)
 
 
 def _a_generation_lacks_the_second_source(patch: pytest.MonkeyPatch) -> None:

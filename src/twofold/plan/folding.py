@@ -35,7 +35,7 @@ class ViewFolder:
     """Folds events of one view version, of one source of it (None: of its only one); not to be shared between threads."""
 
     def __init__(self, view: CompiledView, source: str | None = None) -> None:
-        self.view, self._opaque = view, opaque_part(view.plan)
+        self.view, self.source, self._opaque = view, source or view.plan.sources[0], opaque_part(view.plan)
         self._branches = view.branches(source)
         self._programme = programme_of(view.plan)
         self._area = new_areas(self._programme, 1)[0]
