@@ -1,7 +1,7 @@
 # `make` lists the targets. Everything is installed into .venv and nothing outside this folder is changed.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-quick check format bench bench-parts docs clean
+.PHONY: help setup demo test test-quick check format bench bench-stream bench-parts docs clean
 SHELL := /bin/bash
 
 # A compiled kernel or module that is not written down is compiled again by every process.
@@ -53,8 +53,11 @@ format: setup ## format all files and mend what the linter can mend
 bench: setup ## the batch benchmark beside its peers (sizes: BENCH_ARGS="--events 1000000 --rows 100000")
 	$(BIN)/python bench/side_by_side.py $(BENCH_ARGS)
 
+bench-stream: setup ## the speed layer beside its peers, one core each (BENCH_ARGS="--events 200000 --only ours,flink")
+	$(BIN)/python bench/stream_side_by_side.py $(BENCH_ARGS)
+
 bench-parts: setup ## the benchmarks of single parts
-	@for file in $$(grep -l '^if __name__' bench/*.py | grep -v -e side_by_side -e history_data); do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+	@for file in $$(grep -l '^if __name__' bench/*.py | grep -v -e side_by_side -e history_data -e stream_); do echo "== $$file"; $(BIN)/python $$file || exit 1; done
 
 docs: setup ## links, examples, glossary and public names of the documentation
 	$(PYTEST) tests/docs $(PYTEST_ARGS)

@@ -22,7 +22,7 @@ def files(events: int, rows: int, keys: int = 100_000) -> tuple[Path, Path]:
     FOLDER.mkdir(parents=True, exist_ok=True)
     names = FOLDER / f"events-{events}-{keys}.parquet", FOLDER / f"spine-{events}-{rows}-{keys}.parquet"
     if not all(name.exists() for name in names):
-        rng, bounds = np.random.default_rng(7), _bounds(keys)
+        rng, bounds = np.random.default_rng(7), bounds_of(keys)
 
         def frame(count: int, begin_us: int) -> pl.DataFrame:
             times = np.sort(rng.integers(begin_us, BEGIN_US + SPAN_US, count))
@@ -35,7 +35,7 @@ def files(events: int, rows: int, keys: int = 100_000) -> tuple[Path, Path]:
     return names
 
 
-def _bounds(keys: int) -> NDArray[np.float64]:
+def bounds_of(keys: int) -> NDArray[np.float64]:
     """Up to where in [0, 1) each key is drawn: the Zipf weights added up."""
     weights = 1.0 / np.arange(1, keys + 1) ** 0.8
     return np.cumsum(weights) / weights.sum()
@@ -43,7 +43,7 @@ def _bounds(keys: int) -> NDArray[np.float64]:
 
 def chunks(events: int, keys: int, at_once: int = 5_000_000) -> Iterator[pl.DataFrame]:
     """The same kind of events in frames of at most `at_once` rows, one stretch of time after the other: any number fits into memory."""
-    bounds, count = _bounds(keys), -(-events // at_once)
+    bounds, count = bounds_of(keys), -(-events // at_once)
     for i in range(count):
         rng, rows = np.random.default_rng((7, i)), events // count + (i < events % count)
         times = np.sort(rng.integers(BEGIN_US + SPAN_US * i // count, BEGIN_US + SPAN_US * (i + 1) // count, rows))
