@@ -38,6 +38,21 @@ def test_online_equals_history_before_and_after_a_build(loaded: Any, clock: tw.M
         assert loaded.features("card", keys, at=clock.now_us()).equals(online, null_equal=True)
 
 
+def test_events_that_are_appended_while_the_worker_reads_are_no_mismatch(loaded: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = loaded.home.log
+    ends_of = log.end_offsets
+
+    def ends_just_before_another_append(sources: Any) -> Any:
+        ends = ends_of(sources)
+        monkeypatch.undo()
+        loaded.append("payments", LIVE[1])
+        return ends
+
+    loaded.append("payments", LIVE[0])
+    monkeypatch.setattr(log, "end_offsets", ends_just_before_another_append)
+    assert loaded.catch_up() == 2
+
+
 def test_a_batch_view_changes_only_with_a_build(loaded: Any, clock: tw.ManualClock) -> None:
     before = loaded.features("shop", ["x", "y"], at=START_US + HOUR_US)
     stream_in(loaded, clock, LIVE[:60])

@@ -98,9 +98,10 @@ class Worker:
         found = []
         for (source, partition), raw in zip(places, stored, strict=True):
             offset, end = layout.decode_int(raw), ends[source.name, partition]
-            if offset > end:
+            # A read, or another worker, may have gone beyond `ends` in the meantime: what counts is where the log ends now.
+            if offset > end and offset > (now := self._log.end_offsets([source.name])[source.name, partition]):
                 raise LogMismatch(
-                    f"the store has applied {source.name}/{partition} up to offset {offset}, but the log ends at {end}: it lost its tail "
+                    f"the store has applied {source.name}/{partition} up to offset {offset}, but the log ends at {now}: it lost its tail "
                     "or is another log; take the log that belongs to this home, or remove HOME/store and run `twofold build`"
                 )
             if offset < end and (batches := self._log.read(source.name, partition, offset, self._max_events)):
