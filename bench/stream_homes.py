@@ -69,6 +69,7 @@ def apply(running: Opened, max_events: int) -> Done:
     """Let a worker apply what the log holds, at most so many events a commit."""
     with running.home.lock("worker"):
         worker = Worker(running.compiled, running.home.log, running.home.store, running.home.bell, max_events)
+        worker.take_over()
         begun = time.perf_counter()
         events = worker.catch_up()
         seconds = time.perf_counter() - begun

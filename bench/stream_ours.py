@@ -101,8 +101,11 @@ def fresh(events: pl.DataFrame, home: Path, seconds: float, rate: int) -> None:
 
 def accepted_to_visible(running: tw.Opened) -> Counter[int]:
     """The store's counts of how long events took."""
+    counts: Counter[int] = Counter()
     with running.home.store.snapshot() as snapshot:
-        return Counter(decode_counts(snapshot.get(layout.FRESHNESS)))
+        for partition in range(running.home.log.partitions):
+            counts.update(decode_counts(snapshot.get(layout.freshness_key(partition))))
+    return counts
 
 
 def paced(running: tw.Opened, keys: list[int], amounts: list[float], seconds: float, rate: int) -> list[float]:
