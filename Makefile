@@ -17,9 +17,9 @@ BENCH_ARGS ?=
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  make %-12s %s\n", $$1, $$2 }'
 
-setup: $(STAMP) ## make .venv with everything installed (again only when pyproject.toml or constraints.txt change)
+setup: $(STAMP) ## make .venv with everything installed (again only when what is listed there changes), and the engines that tests need
 
-$(STAMP): pyproject.toml constraints.txt
+$(STAMP): pyproject.toml constraints.txt $(wildcard tests/engines/provide tests/engines/*/pom.xml)
 	@if ! [ -x $(BIN)/python ]; then \
 	  python=""; \
 	  for candidate in $(PYTHON) python3 python3.14 python3.13 python3.12 python3.11; do \
@@ -29,6 +29,7 @@ $(STAMP): pyproject.toml constraints.txt
 	  $$python -m venv .venv || { rm -rf .venv; echo "$$python cannot make a virtual environment; on Debian: apt install python3-venv" >&2; exit 1; }; \
 	fi
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@tests/engines/provide .venv/engines
 	@touch $@
 
 demo: setup ## the whole job on real flights, in about five minutes

@@ -13,6 +13,10 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+sys.path.insert(0, str(Path(__file__).parent / "engines"))
+
+from kafka_broker import KafkaBroker, why_missing
+
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # else every subprocess compiles all modules and kernels anew
 
 settings.register_profile("quick", max_examples=15, deadline=None, derandomize=False)
@@ -91,6 +95,16 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     """Print the seed, in quiet runs too."""
     seed = config.option.hypothesis_seed
     terminalreporter.write_line(f"random seed {seed}; the same examples again: pytest --hypothesis-seed={seed}")
+
+
+@pytest.fixture(scope="session")
+def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaBroker]:
+    """A real broker for the whole run; tests tell themselves apart by the prefix of their topics, and none ends it."""
+    if reason := why_missing():
+        pytest.skip(reason)
+    broker = KafkaBroker(tmp_path_factory.mktemp("kafka"))
+    yield broker
+    broker.kill()
 
 
 @pytest.fixture(autouse=True)

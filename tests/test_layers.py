@@ -40,7 +40,10 @@ PACKAGE_MAY_IMPORT = ("definitions", "base")
 UPWARD_EXCEPTIONS = {("definitions/project.py", "runtime")}
 """(file, room): may import upward, only inside a function or under TYPE_CHECKING."""
 
-NO_IMPLEMENTATION = {"base", "sweeping", "records", "point_in_time", "grouping", "visibility", "frames", "spines", "artifacts"}
+NO_IMPLEMENTATION = {
+    *("base", "sweeping", "records", "single_records"),
+    *("point_in_time", "grouping", "visibility", "frames", "spines", "artifacts"),
+}
 """Modules of the ports that are no concrete implementation; only `runtime` and their own room name the others."""
 
 ANYWHERE = ("*.py",)
@@ -66,6 +69,8 @@ LIBRARIES = {
     "arro3": ("tables/deltalake.py",),
     "lmdb": ("store/lmdb.py", "store/environments.py", "store/generations.py"),
     "nanoarrow": ("log/arrow_stream.py",),
+    "confluent_kafka": ("log/kafka*.py",),
+    "fastavro": ("log/avro.py",),
     "hypothesis": ("testing/laws.py", "testing/strategies.py"),
     "lightgbm": ("predictors/lightgbm.py",),
     "sklearn": ("predictors/sklearn.py",),
@@ -320,8 +325,14 @@ def test_the_package_keeps_the_rule(rule: Callable[[Sources], list[str]], packag
 def test_every_listed_library_is_a_dependency() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = project["optional-dependencies"]
-    needed = [*project["dependencies"], *extras["lightgbm"], *extras["sklearn"], *extras["testing"]]
-    installed = {re.split(r"[<>=\[; ]", line)[0].replace("scikit-learn", "sklearn").replace("arro3-core", "arro3") for line in needed}
+    needed = [*project["dependencies"], *extras["lightgbm"], *extras["sklearn"], *extras["kafka"], *extras["testing"]]
+    installed = {
+        re.split(r"[<>=\[; ]", line)[0]
+        .replace("scikit-learn", "sklearn")
+        .replace("arro3-core", "arro3")
+        .replace("confluent-kafka", "confluent_kafka")
+        for line in needed
+    }
     assert set(LIBRARIES) <= installed
 
 

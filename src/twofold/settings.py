@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tomllib
 from collections.abc import Mapping
@@ -18,7 +19,8 @@ class Settings:
 
     `clock` "system", or "replay": the instant that a driver sets in `home/clock`. `partitions` of every source's log are fixed when
     the log is made. `replicas` is the number of serving processes of `twofold up`. `memory_mb` is what history and builds may hold of
-    a source's events at once, by estimate; the rest waits in files under the home.
+    a source's events at once, by estimate; the rest waits in files under the home. `kafka` are options of its client, `sources` the
+    topics that hold the events of a source already (see `log.kafka_settings`).
     """
 
     home: Path = field(default=Path(".twofold"))
@@ -33,9 +35,13 @@ class Settings:
     memory_mb: int = 1536
     host: str = "127.0.0.1"
     port: int = 8000
+    kafka: Mapping[str, Any] = field(default_factory=dict)
+    sources: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        later = {"log": "sqlite:", "store": "lmdb:", "compute": "local"}
+        if self.log != "sqlite:" and not self.log.startswith("kafka:"):
+            raise DefinitionError(f"log = {self.log!r}; it is 'sqlite:', or 'kafka://host:port?prefix=name.'")
+        later = {"store": "lmdb:", "compute": "local"}
         for name, embedded in later.items():
             if getattr(self, name) != embedded:
                 raise NotYet(f"{name} = {getattr(self, name)!r} is not carried out by this version; use {embedded!r}")
@@ -97,4 +103,23 @@ def _typed(name: str, value: Any) -> Any:
             return int(value)
         except ValueError:
             raise DefinitionError(f"{name} = {value!r} is no whole number") from None
+    if name in _TABLES and isinstance(value, str):
+        try:
+            return dict(json.loads(value))
+        except (TypeError, ValueError):
+            raise DefinitionError(f"{name} = {value!r} is no JSON object") from None
     return value
+
+
+def as_environment(settings: Settings) -> dict[str, str]:
+    """The variables that give another process the same settings."""
+    values = {item.name: getattr(settings, item.name) for item in fields(Settings)}
+    return {
+        f"TWOFOLD_{name.upper()}": json.dumps(dict(value)) if name in _TABLES else str(value)
+        for name, value in values.items()
+        if value is not None
+    }
+
+
+_TABLES = ("kafka", "sources")
+"""Settings that are tables; as a variable each is a JSON object."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import tempfile
 import threading
@@ -15,6 +16,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from twofold.errors import DataError, DefinitionError, LogMismatch
 from twofold.log.base import Append, EventLog, RecordBatch
+from twofold.log.kafka import KafkaLog
+from twofold.log.kafka_settings import KafkaSettings
 from twofold.log.memory import MemoryLog
 from twofold.log.sqlite import SqliteLog
 
@@ -25,17 +28,51 @@ MAKERS: dict[str, Open] = {
     "sqlite": lambda directory: SqliteLog(directory / "log"),
     "sqlite, 3 partitions": lambda directory: SqliteLog(directory / "log", partitions=3),
 }
+KAFKA = {"kafka": 1, "kafka, 3 partitions": 3}
+"""Name -> number of partitions."""
 
 
-@pytest.fixture(params=list(MAKERS))
+def opener(name: str, request: pytest.FixtureRequest) -> Open:
+    """Opens the log that belongs to a directory; the same one again for the same directory."""
+    if name in MAKERS:
+        return MAKERS[name]
+    servers = request.getfixturevalue("kafka").servers
+
+    def open_kafka(directory: Path) -> EventLog:
+        prefix = hashlib.sha256(str(directory).encode()).hexdigest()[:16]
+        return KafkaLog(KafkaSettings(servers, f"{prefix}."), KAFKA[name])
+
+    return open_kafka
+
+
+@pytest.fixture(params=[*MAKERS, *KAFKA])
 def log(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[EventLog]:
-    made = MAKERS[request.param](tmp_path)
+    made = opener(request.param, request)(tmp_path)
     yield made
     made.close()
 
 
-def one(count: int, payload: bytes = b"x", source: str = "s", partition: int = 0) -> list[Append]:
-    return [Append(source, partition, count, payload)]
+def as_taken(log: EventLog, batches: list[Append]) -> list[Append]:
+    """Batches as this log takes them: each event by itself where that is its encoding."""
+    if log.encoding == "arrow":
+        return batches
+    return [Append(batch.source, batch.partition, 1, batch.payload) for batch in batches for _ in range(batch.count)]
+
+
+def one(log: EventLog, count: int, payload: bytes = b"x", source: str = "s", partition: int = 0) -> list[Append]:
+    return as_taken(log, [Append(source, partition, count, payload)])
+
+
+def as_held(log: EventLog, spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """The spans of batches as this log has them."""
+    if log.encoding == "arrow":
+        return spans
+    return [(offset, offset + 1) for begin, end in spans for offset in range(begin, end)]
+
+
+def stamp(log: EventLog, now_us: int) -> int:
+    """What becomes of an instant: Kafka has none before 1970 and no 0."""
+    return max(now_us, 1000) if isinstance(log, KafkaLog) else now_us
 
 
 def spans(batches: list[RecordBatch]) -> list[tuple[int, int]]:
@@ -49,36 +86,34 @@ def test_an_empty_log_ends_at_zero_everywhere(log: EventLog) -> None:
 
 def test_offsets_have_no_gaps_and_positions_say_where_the_batch_ends(log: EventLog) -> None:
     last = log.partitions - 1
-    first = log.append([Append("s", 0, 3, b"a"), Append("t", last, 1, b"b"), Append("s", 0, 2, b"c")], 100)
-    second = log.append(one(4, b"d"), 100)
+    first = log.append(as_taken(log, [Append("s", 0, 3, b"a"), Append("t", last, 1, b"b"), Append("s", 0, 2, b"c")]), 100)
+    second = log.append(one(log, 4, b"d"), 100)
     assert first.log == second.log == log.uuid
     assert first.offsets == {("s", 0): 5, ("t", last): 1}
     assert second.offsets == {("s", 0): 9}
     read = log.read("s", 0, 0, 100)
-    assert spans(read) == [(0, 3), (3, 5), (5, 9)]
-    assert [(batch.source, batch.partition, batch.count, batch.payload) for batch in read] == [
-        ("s", 0, 3, b"a"),
-        ("s", 0, 2, b"c"),
-        ("s", 0, 4, b"d"),
-    ]
+    assert spans(read) == as_held(log, [(0, 3), (3, 5), (5, 9)])
+    assert {(batch.source, batch.partition) for batch in read} == {("s", 0)}
+    assert [payload for batch in read for payload in [batch.payload] * batch.count] == [b"a"] * 3 + [b"c"] * 2 + [b"d"] * 4
     ends = log.end_offsets(["s", "t", "u"])
     assert {place: end for place, end in ends.items() if end} == {("s", 0): 9, ("t", last): 1}
     assert len(ends) == 3 * log.partitions
 
 
 def test_arrival_never_goes_back_within_a_partition_and_does_not_hold_up_another(log: EventLog) -> None:
-    for now_us in (100, 50, 200):
-        log.append(one(1), now_us)
-    log.append(one(1, source="t"), 50)
-    log.append(one(1, source="u"), -(2**40))
-    assert [batch.arrival_us for batch in log.read("s", 0, 0, 10)] == [100, 100, 200]
-    assert log.read("t", 0, 0, 10)[0].arrival_us == 50
-    assert log.read("u", 0, 0, 10)[0].arrival_us == -(2**40)
+    for now_us in (100_000, 50_000, 200_000):
+        log.append(one(log, 1), now_us)
+    log.append(one(log, 1, source="t"), 50_000)
+    log.append(one(log, 1, source="u"), -(2**40))
+    assert [batch.arrival_us for batch in log.read("s", 0, 0, 10)] == [100_000, 100_000, 200_000]
+    assert log.read("s", 0, 1, 10)[0].arrival_us == 100_000
+    assert log.read("t", 0, 0, 10)[0].arrival_us == 50_000
+    assert log.read("u", 0, 0, 10)[0].arrival_us == stamp(log, -(2**40))
 
 
 def test_acceptance_is_wall_time_whatever_the_project_clock_says(log: EventLog) -> None:
     for now_us in (5, 7):
-        log.append(one(1), now_us)
+        log.append(one(log, 1), now_us)
     accepted = [batch.accepted_us for batch in log.read("s", 0, 0, 10)]
     assert accepted == sorted(accepted)
     assert accepted[0] > 1_600_000_000_000_000
@@ -86,10 +121,11 @@ def test_acceptance_is_wall_time_whatever_the_project_clock_says(log: EventLog) 
 
 def test_a_read_from_the_middle_of_a_batch_begins_with_the_whole_batch(log: EventLog) -> None:
     for _ in range(3):
-        log.append(one(10), 0)
-    assert spans(log.read("s", 0, 14, 100)) == [(10, 20), (20, 30)]
-    assert spans(log.read("s", 0, 19, 100)) == [(10, 20), (20, 30)]
-    assert spans(log.read("s", 0, 20, 100)) == [(20, 30)]
+        log.append(one(log, 10), 0)
+    first = 10 if log.encoding == "arrow" else 14
+    assert spans(log.read("s", 0, 14, 100)) == as_held(log, [(first, 20), (20, 30)])
+    assert spans(log.read("s", 0, 29, 100)) == [(20, 30) if log.encoding == "arrow" else (29, 30)]
+    assert spans(log.read("s", 0, 20, 100)) == as_held(log, [(20, 30)])
 
 
 @pytest.mark.parametrize(
@@ -100,12 +136,14 @@ def test_a_read_gives_at_least_one_batch_and_then_no_more_events_than_asked(
     log: EventLog, offset: int, max_events: int, expected: int
 ) -> None:
     for _ in range(3):
-        log.append(one(10), 0)
+        log.append(one(log, 10), 0)
+    if log.encoding != "arrow":
+        expected = max(1, min(max_events, 30 - offset))
     assert len(log.read("s", 0, offset, max_events)) == expected
 
 
 def test_at_the_end_there_is_nothing_and_beyond_it_or_before_the_start_is_another_log(log: EventLog) -> None:
-    log.append(one(10), 0)
+    log.append(one(log, 10), 0)
     assert log.read("s", 0, 10, 5) == []
     for offset in (11, -1, 2**70, -(2**70)):
         with pytest.raises(LogMismatch, match=rf"offset {offset} of s/0 .* 0 to 10"):
@@ -120,7 +158,7 @@ def test_an_append_of_nothing_is_a_position_of_nothing(log: EventLog) -> None:
 
 
 def test_an_empty_payload_is_kept(log: EventLog) -> None:
-    log.append(one(1, b""), 0)
+    log.append(one(log, 1, b""), 0)
     assert log.read("s", 0, 0, 1)[0].payload == b""
 
 
@@ -141,14 +179,14 @@ def test_an_empty_payload_is_kept(log: EventLog) -> None:
 )
 def test_a_batch_that_no_log_can_hold_is_refused_with_all_that_came_with_it(log: EventLog, bad: Append) -> None:
     with pytest.raises(DataError):
-        log.append([*one(1), bad], 0)
+        log.append([*one(log, 1), bad], 0)
     assert set(log.end_offsets(["s"]).values()) == {0}
 
 
 def test_an_instant_beyond_time_is_refused(log: EventLog) -> None:
     with pytest.raises(DataError):
-        log.append(one(1), 2**63)
-    assert log.append(one(1), 0).offsets == {("s", 0): 1}
+        log.append(one(log, 1), 2**63)
+    assert log.append(one(log, 1), 0).offsets == {("s", 0): 1}
 
 
 def test_a_partition_that_the_log_lacks_cannot_be_read(log: EventLog) -> None:
@@ -169,7 +207,7 @@ def test_threads_that_append_at_once_each_get_the_position_of_their_own_batch(lo
     def work(number: int) -> None:
         for turn in range(15):
             payload = b"%d/%d" % (number, turn)
-            got[payload] = log.append(one(1 + number % 3, payload), turn).offsets["s", 0]
+            got[payload] = log.append(one(log, 1 + number % 3, payload), turn * 1000).offsets["s", 0]
 
     threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
     for thread in threads:
@@ -178,7 +216,7 @@ def test_threads_that_append_at_once_each_get_the_position_of_their_own_batch(lo
         thread.join()
     read = log.read("s", 0, 0, 10**6)
     assert {batch.payload: batch.end_offset for batch in read} == got
-    assert len(read) == 8 * 15
+    assert sum(batch.count for batch in read) == sum((1 + number % 3) * 15 for number in range(8))
     assert [batch.first_offset for batch in read] == [0, *itertools.accumulate(batch.count for batch in read)][:-1]
     arrivals = [batch.arrival_us for batch in read]
     assert arrivals == sorted(arrivals)
@@ -207,12 +245,13 @@ class LogMachine(RuleBasedStateMachine):
         batch = st.builds(
             Append, st.sampled_from("ab"), st.integers(0, self.partitions - 1), st.integers(1, 9), st.binary(max_size=6000, min_size=0)
         )
-        batches = data.draw(st.lists(batch, max_size=4))
+        log = self.logs[handle % len(self.logs)]
+        batches = as_taken(log, data.draw(st.lists(batch, max_size=4)))
         touched = {}
-        position = self.logs[handle % len(self.logs)].append(batches, now_us)
+        position = log.append(batches, now_us * 1000)
         for each in batches:
             place = each.source, each.partition
-            arrival_us = max([now_us, *(held[2] for held in self.model[place])])
+            arrival_us = max([stamp(log, now_us * 1000), *(held[2] for held in self.model[place])])
             self.model[place].append((self.end(place), each.count, arrival_us, each.payload))
             touched[place] = self.end(place)
         assert position.offsets == touched
@@ -252,11 +291,11 @@ class LogMachine(RuleBasedStateMachine):
             self.directory.cleanup()
 
 
-@pytest.mark.parametrize("name", MAKERS)
-def test_a_log_behaves_like_plain_lists(name: str) -> None:
+@pytest.mark.parametrize("name", [*MAKERS, *KAFKA])
+def test_a_log_behaves_like_plain_lists(name: str, request: pytest.FixtureRequest) -> None:
     class Machine(LogMachine):
-        open = staticmethod(MAKERS[name])
-        is_shared = name.startswith("sqlite")
+        open = staticmethod(opener(name, request))
+        is_shared = not name.startswith("memory")
 
-    examples = max(10, settings().max_examples // (5 if Machine.is_shared else 2))
+    examples = 5 if name in KAFKA else max(10, settings().max_examples // (5 if Machine.is_shared else 2))
     run_state_machine_as_test(Machine, settings=settings(max_examples=examples, stateful_step_count=20))

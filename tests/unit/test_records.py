@@ -205,10 +205,13 @@ def test_broken_batches_are_told_from_good_ones() -> None:
     columns = {"n": "int"}
     good = [of_numbers([1]), of_numbers([2, 3], 2), of_numbers([4], 5)]
     broken = [batch(b"broken", 1, 1), batch(of_numbers([9]).payload, 7, 4)]
-    frame, unreadable = decoded(sorted([*good, *broken], key=lambda one: one.first_offset), columns)
-    assert (frame["n"].to_list(), frame[MINOR].to_list(), unreadable) == ([1, 2, 3, 4], [0, 2, 3, 5], broken)
-    assert decoded(good, columns)[1] == []
-    assert decoded(broken, columns)[0].schema == record_frames(good, columns).schema
+    source = SourcePlan("flights", columns, None)
+    frame, unreadable = decoded(sorted([*good, *broken], key=lambda one: one.first_offset), source)
+    assert (frame["n"].to_list(), frame[MINOR].to_list()) == ([1, 2, 3, 4], [0, 2, 3, 5])
+    assert [each.batch for each in unreadable] == broken
+    assert ["no Arrow stream" in unreadable[0].reason, "7 events and have 1" in unreadable[1].reason] == [True, True]
+    assert decoded(good, source)[1] == []
+    assert decoded(broken, source)[0].schema == record_frames(good, columns).schema
 
 
 def test_writing_events_loads_no_engine() -> None:

@@ -24,5 +24,6 @@ def archive_up_to(log: EventLog, tables: Tables, source: SourcePlan, cut: Sequen
                 for batch in log.read(source.name, partition, offset, min(_EVENTS_PER_COMMIT, end - offset))
                 if batch.first_offset < end
             ]
-            frame, _ = decoded(batches, source.columns)
-            tables.archive(source.name, partition, frame.filter(pl.col(MINOR) >= offset), batches[-1].end_offset)
+            frame, _ = decoded(batches, source)
+            reached = batches[-1].end_offset if batches else end  # no event lies between
+            tables.archive(source.name, partition, frame.filter(pl.col(MINOR) >= offset), reached)

@@ -118,9 +118,9 @@ class SourceEvents:
             offset = begin
             while offset < end and self.log is not None:
                 batches = self.log.read(self.source.name, partition, offset, min(_EVENTS_PER_READ, end - offset))
-                frame = decoded(batches, self.source.columns)[0]
+                frame = decoded(batches, self.source)[0]
                 yield frame.filter(pl.col(MINOR).is_between(offset, end, closed="left"), *conditions)
-                offset = batches[-1].end_offset
+                offset = batches[-1].end_offset if batches else end
 
     def _places(self, since_us: int | None) -> Places:
         if self.source.dedupe_us is None or self.source.id is None:

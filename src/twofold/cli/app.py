@@ -172,7 +172,7 @@ def serve(
     settings = settings_of(home=home, clock=clock, host=host, port=port)
     listener = listening_socket(settings.host, settings.port)
     # A replica loads neither this command line nor any engine: it takes the place of this process.
-    os.execve(sys.executable, replica_command(settings, listener), environment())
+    os.execve(sys.executable, replica_command(settings, listener), environment(settings))
 
 
 @app.command()

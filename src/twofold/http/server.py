@@ -15,7 +15,7 @@ from twofold.errors import NotBuilt, TwofoldError
 from twofold.http.app import App
 from twofold.runtime.home import Home
 from twofold.runtime.replica import Replica
-from twofold.settings import Settings
+from twofold.settings import Settings, read_settings
 
 _WAIT_FOR_PLAN_S = 1.0
 _KEEP_ALIVE_S = 75
@@ -63,7 +63,7 @@ def main() -> None:
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
     try:
-        serve(Settings(home=options.home, clock=options.clock), socket.socket(fileno=options.fd))
+        serve(read_settings({"home": options.home, "clock": options.clock}), socket.socket(fileno=options.fd))
     except TwofoldError as error:
         sys.exit(f"{type(error).__name__}: {error}")
 

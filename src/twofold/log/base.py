@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from twofold.errors import DataError
 
@@ -50,11 +50,28 @@ class Position:
 
 
 @dataclass(frozen=True)
+class Format:
+    """How a payload holds its events.
+
+    "arrow" is an Arrow IPC stream of `count` events. All others hold one event: "json" an object, "avro" a record after five bytes
+    that name its schema in the `registry` (a URL), "package.module:decoder" what that function turns into a mapping. `fills_absent`:
+    a field that the record lacks is null, else the event cannot be decoded.
+    """
+
+    name: str = "arrow"
+    registry: str | None = None
+    fills_absent: bool = False
+
+
+ARROW = Format()
+
+
+@dataclass(frozen=True)
 class RecordBatch:
     """Events of one source and partition that were appended together: offsets `first_offset .. first_offset + count - 1`.
 
     All have one `arrival_us` (project clock, never below an earlier batch's of the partition). `accepted_us` is the wall clock of
-    this machine at the commit, for measuring freshness only. `payload` is an Arrow IPC stream.
+    the machine that appended, for measuring freshness only. `format` says how the payload holds the events.
     """
 
     source: str
@@ -64,6 +81,7 @@ class RecordBatch:
     arrival_us: int
     accepted_us: int
     payload: bytes
+    format: Format = ARROW
 
     @property
     def end_offset(self) -> int:
@@ -73,19 +91,25 @@ class RecordBatch:
 
 @dataclass(frozen=True)
 class Append:
-    """What to append: `count` events of one source and partition as an Arrow IPC stream."""
+    """What to append: `count` events of one source and partition, encoded as the log wants it. Only single events have a `key`."""
 
     source: str
     partition: int
     count: int
     payload: bytes
+    key: bytes | None = None
 
 
 class EventLog(Protocol):
-    """An append-only log, partitioned per source. Offsets start at 0 and have no gaps.
+    """An append-only log, partitioned per source. Offsets ascend; where a log is not ours alone (Kafka), some may be missing.
 
     Several processes may append at once; a batch is wholly in the log or not at all.
     """
+
+    @property
+    def encoding(self) -> str:
+        """How it wants events: "arrow", many in a batch, or "json", each by itself (see `Format`)."""
+        ...
 
     @property
     def uuid(self) -> str:
@@ -101,15 +125,17 @@ class EventLog(Protocol):
         """Append all batches in one commit, stamped with `max(now_us, latest arrival of the partition)`.
 
         Durable (fsync) when it returns. Concurrent callers in one process share a commit. Raises LogUnavailable (disk full,
-        locked for longer than the timeout); then nothing of it is in the log.
+        locked for longer than the timeout); then nothing of it is in the log. A log of single events (`encoding` "json") may have
+        some of them then, and says so.
         """
         ...
 
     def read(self, source: str, partition: int, offset: int, max_events: int) -> list[RecordBatch]:
         """Whole batches that hold the events from `offset` on, in order, at least one if there is any, then up to `max_events`.
 
-        The first batch may begin before `offset`. Raises LogMismatch where `offset` lies beyond the end or before the start,
-        Corrupt where a checksum fails.
+        The first batch may begin before `offset`, or after it where offsets are missing. Empty only where no event lies between
+        `offset` and the end: whoever has applied up to `offset` may move on to an end that was asked before. Raises LogMismatch where
+        `offset` lies beyond the end or before the start, Corrupt where a checksum fails.
         """
         ...
 
@@ -119,4 +145,13 @@ class EventLog(Protocol):
 
     def close(self) -> None:
         """Release files and threads; no call may follow."""
+        ...
+
+
+@runtime_checkable
+class WakingLog(Protocol):
+    """A log that itself notices what other machines append; of the others, who appends rings a bell."""
+
+    def wait(self, timeout_s: float) -> bool:
+        """True as soon as there may be events beyond the last `end_offsets`; False after `timeout_s`, or where the log is closed."""
         ...

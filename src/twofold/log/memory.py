@@ -15,6 +15,8 @@ from twofold.log.limits import check_append, check_offset, check_partitions, che
 class MemoryLog:
     """Record batches in lists; keeps every promise of `EventLog` but that of lasting longer than its process."""
 
+    encoding = "arrow"
+
     def __init__(self, partitions: int = 1) -> None:
         self._uuid = str(uuid.uuid4())
         self._partitions = check_partitions(partitions)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
@@ -15,8 +16,10 @@ import numpy as np
 from twofold.algebra.base import LOG_ORDER
 from twofold.errors import Corrupt, DataError
 from twofold.log.arrow_stream import END, encode_stream, head_size, stream_head
-from twofold.log.base import RecordBatch
+from twofold.log.base import ARROW, Append, Format, RecordBatch
 from twofold.plan.canonical import EXACT_INT
+from twofold.plan.ingest import partition_rows
+from twofold.plan.serving import SourcePlan
 
 if TYPE_CHECKING:
     import polars as pl
@@ -43,6 +46,32 @@ def encode_frame(frame: pl.DataFrame) -> bytes:
     stream = out.getbuffer()
     head = stream_head(tuple((name, kinds[dtype]) for name, dtype in frame.schema.items()))
     return b"".join([head, stream[head_size(stream) :]])
+
+
+def appends(source: SourcePlan, columns: Mapping[str, list[Any]], partitions: int, encoding: str) -> list[Append]:
+    """What a log of this encoding and number of partitions is to append for rows of canonical values; no engine is loaded."""
+    if encoding != "arrow":
+        from twofold.log.single_records import single_appends
+
+        return single_appends(source, columns, partitions)
+    batches = []
+    for partition, rows in enumerate(partition_rows(source, columns, partitions)):
+        if rows:
+            part = columns if len(rows) == len(next(iter(columns.values()))) else {k: [v[i] for i in rows] for k, v in columns.items()}
+            batches.append(Append(source.name, partition, len(rows), encode_records(source.columns, part)))
+    return batches
+
+
+def frame_appends(source: SourcePlan, frame: pl.DataFrame, partitions: int, encoding: str) -> list[Append]:
+    """The same for a table that conforms to its source."""
+    if encoding != "arrow":
+        columns = {name: frame[name].cast(_physical(frame.schema[name])).to_list() for name in source.columns}
+        return appends(source, columns, partitions, encoding)
+    if partitions == 1 or frame.is_empty():
+        parts = [frame]
+    else:
+        parts = [frame[rows] for rows in partition_rows(source, frame.to_dict(as_series=False), partitions)]
+    return [Append(source.name, i, part.height, encode_frame(part)) for i, part in enumerate(parts) if part.height]
 
 
 def decode_records(payload: bytes) -> pl.DataFrame:
@@ -103,21 +132,73 @@ def record_frames(batches: Sequence[RecordBatch], columns: Mapping[str, str] | N
     )
 
 
-def decoded(batches: Sequence[RecordBatch], columns: Mapping[str, str]) -> tuple[pl.DataFrame, list[RecordBatch]]:
-    """(`record_frames` of the batches that can be read, those that cannot: they are dead letters)."""
+@dataclass(frozen=True)
+class Undecodable:
+    """A batch that is no events of its source, and why."""
+
+    batch: RecordBatch
+    reason: str
+
+
+def decoded(batches: Sequence[RecordBatch], source: SourcePlan) -> tuple[pl.DataFrame, list[Undecodable]]:
+    """(The events that can be read, as `record_frames` gives them with the source's columns; those that cannot: they are dead letters).
+
+    Which is which follows from each batch and the declared columns alone, so stream and batch agree. Raises Unavailable where a
+    schema registry does not answer.
+    """
+    groups = [_decoded_of(list(group), format, source) for format, group in groupby(batches, lambda batch: batch.format)]
+    if len(groups) == 1:
+        return groups[0]
+    import polars as pl
+
+    frames = [frame for frame, _ in groups] or [record_frames([], source.columns)]
+    return pl.concat(frames), [letter for _, letters in groups for letter in letters]
+
+
+def _decoded_of(batches: list[RecordBatch], format: Format, source: SourcePlan) -> tuple[pl.DataFrame, list[Undecodable]]:
+    if format != ARROW:
+        return _decoded_singly(batches, format, source)
     try:
-        return record_frames(batches, columns), []
+        return record_frames(batches, source.columns), []
     except Corrupt:
-        broken = [batch for batch in batches if not _is_readable(batch, columns)]
-        return record_frames([batch for batch in batches if batch not in broken], columns), broken
+        reasons = {batch: _why_unreadable(batch, source.columns) for batch in batches}
+        letters = [Undecodable(batch, reason) for batch, reason in reasons.items() if reason]
+        return record_frames([batch for batch in batches if not reasons[batch]], source.columns), letters
 
 
-def _is_readable(batch: RecordBatch, columns: Mapping[str, str] | None) -> bool:
+def _decoded_singly(batches: list[RecordBatch], format: Format, source: SourcePlan) -> tuple[pl.DataFrame, list[Undecodable]]:
+    """Batches of one event each."""
+    import polars as pl
+
+    from twofold.log.single_records import columns_of
+    from twofold.plan.inputs import MAJOR, MINOR, POLARS_TYPES, STAMP
+
+    columns, refused = columns_of([batch.payload for batch in batches], format, source)
+    good = [batch for number, batch in enumerate(batches) if number not in refused] if refused else batches
+    data = {
+        name: pl.Series(name, columns[name], _physical(POLARS_TYPES[kind])).cast(POLARS_TYPES[kind])
+        for name, kind in source.columns.items()
+    }
+    data[MAJOR] = pl.Series(MAJOR, [LOG_ORDER + batch.partition for batch in good], pl.Int64)
+    data[MINOR] = pl.Series(MINOR, [batch.first_offset for batch in good], pl.Int64)
+    data[STAMP] = pl.Series(STAMP, [batch.arrival_us for batch in good], pl.Int64)
+    return pl.DataFrame(data), [Undecodable(batches[number], reason) for number, reason in refused.items()]
+
+
+def _physical(dtype: pl.DataType) -> pl.DataType:
+    """What canonical values of a column of this type are."""
+    import polars as pl
+
+    return pl.Int64() if dtype == pl.Datetime("us", "UTC") else dtype
+
+
+def _why_unreadable(batch: RecordBatch, columns: Mapping[str, str] | None) -> str:
+    """Empty where it can be read."""
     try:
         record_frames([batch], columns)
-    except Corrupt:
-        return False
-    return True
+    except Corrupt as error:
+        return str(error)
+    return ""
 
 
 def _head(payload: bytes) -> bytes:

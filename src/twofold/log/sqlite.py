@@ -43,6 +43,8 @@ class SqliteLog:
     LogUnavailable where it cannot be opened. Threads may share it; a forked child must open its own.
     """
 
+    encoding = "arrow"
+
     def __init__(self, path: str | Path, partitions: int | None = 1, timeout_s: float = 10.0) -> None:
         self._path = Path(path).absolute()
         self._timeout_s = timeout_s

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from twofold.definitions.base import ELEMENT_TYPES
@@ -105,11 +105,17 @@ def partition_rows(source: SourcePlan, columns: Mapping[str, Sequence[Any]], par
     count = len(columns[names[0]])
     if partitions == 1:
         return [range(count)]
-    parts = [map(_part_of(source.columns[name]), columns[name]) for name in names]
     rows: list[list[int]] = [[] for _ in range(partitions)]
-    for number, key in enumerate(zip(*parts, strict=True)):
-        rows[partition_of(b"".join(key), partitions)].append(number)
+    for number, key in enumerate(partition_keys(source, columns)):
+        rows[partition_of(key, partitions)].append(number)
     return list(rows)
+
+
+def partition_keys(source: SourcePlan, columns: Mapping[str, Sequence[Any]]) -> Iterator[bytes]:
+    """The bytes that each row is partitioned by (see `partition_rows`)."""
+    names = source.partition_by or tuple(source.columns)
+    parts = [map(_part_of(source.columns[name]), columns[name]) for name in names]
+    return map(b"".join, zip(*parts, strict=True))
 
 
 _NULL_PART, _FLOAT_TAG, _LIST_TAG = b"\x00", b"\x60", b"\x70"

@@ -10,13 +10,12 @@ from twofold.bell import Bell
 from twofold.clocks import ReplayClock, SystemClock
 from twofold.home_lock import HomeLock
 from twofold.instants import Clock
-from twofold.log.base import Append, Position
+from twofold.log.base import Append, EventLog, Position
 from twofold.plan.serving import SourcePlan
 from twofold.settings import Settings
 
 if TYPE_CHECKING:
     from twofold.batch.spill import Scratch
-    from twofold.log.sqlite import SqliteLog
     from twofold.registry.sqlite import SqliteRegistry
     from twofold.store.lmdb import LmdbStore
     from twofold.tables.deltalake import DeltaTables
@@ -44,8 +43,14 @@ class Home:
         return Bell(self.settings.run)
 
     @functools.cached_property
-    def log(self) -> SqliteLog:
+    def log(self) -> EventLog:
         """The event log."""
+        if self.settings.log.startswith("kafka:"):
+            from twofold.log.kafka import KafkaLog
+            from twofold.log.kafka_settings import kafka_settings
+
+            found = kafka_settings(self.settings.log, self.settings.kafka, self.settings.sources)
+            return KafkaLog(found, self.settings.partitions)
         from twofold.log.sqlite import SqliteLog
 
         return SqliteLog(self.settings.home / "log.sqlite", self.settings.partitions)
@@ -84,15 +89,9 @@ class Home:
 
     def append_columns(self, source: SourcePlan, columns: Mapping[str, list[Any]]) -> Position:
         """Append checked columns (see `plan.ingest.check_rows`); durable when it returns. Needs no Polars."""
-        from twofold.log.records import encode_records
-        from twofold.plan.ingest import partition_rows
+        from twofold.log.records import appends
 
-        batches = []
-        for partition, rows in enumerate(partition_rows(source, columns, self.log.partitions)):
-            if rows:
-                part = columns if len(rows) == len(next(iter(columns.values()))) else {k: [v[i] for i in rows] for k, v in columns.items()}
-                batches.append(Append(source.name, partition, len(rows), encode_records(source.columns, part)))
-        return self.append_batches(batches)
+        return self.append_batches(appends(source, columns, self.log.partitions, self.log.encoding))
 
     def append_batches(self, batches: Sequence[Append]) -> Position:
         """Append record batches in one commit and wake the worker."""

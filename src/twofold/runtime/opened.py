@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from twofold.errors import Busy
 from twofold.home_lock import holder_of
 from twofold.instants import Duration, Instant, to_us
-from twofold.log.base import Append, Position
+from twofold.log.base import Position
 from twofold.plan.serving import SourcePlan, ViewPlan
 from twofold.progress import Progress, silent
 from twofold.runtime.home import APPLIED, Home
@@ -78,19 +78,11 @@ class Opened:
         return self._append_frame(plan, rows)
 
     def _append_frame(self, plan: SourcePlan, table: Any) -> Position:
-        from twofold.log.records import encode_frame
-        from twofold.plan.ingest import partition_rows
+        from twofold.log.records import frame_appends
         from twofold.tables.frames import conform
 
         frame = conform(plan, table, strict=True).frame
-        partitions = self.home.log.partitions
-        if partitions == 1 or frame.is_empty():
-            parts = [frame]
-        else:
-            parts = [frame[rows] for rows in partition_rows(plan, frame.to_dict(as_series=False), partitions)]
-        return self.home.append_batches(
-            [Append(plan.name, i, part.height, encode_frame(part)) for i, part in enumerate(parts) if part.height]
-        )
+        return self.home.append_batches(frame_appends(plan, frame, self.home.log.partitions, self.home.log.encoding))
 
     def catch_up(self) -> int:
         """Apply all that the log holds now; returns the number of events applied here.

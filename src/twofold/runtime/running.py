@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from twofold.errors import Unavailable
+from twofold.log.base import WakingLog
 from twofold.plan import layout
 from twofold.plan.schedule import previous_fire
 from twofold.runtime.home import APPENDED
@@ -28,11 +29,12 @@ def stream(project: Opened, until: Ended) -> None:
     home = project.home
     with home.lock("worker"), home.bell.listen(APPENDED) as listener:
         worker = Worker(project.compiled, home.log, home.store, home.bell)
+        wait = home.log.wait if isinstance(home.log, WakingLog) else listener.wait
         worker.take_over()
         while not until():
             if worker.catch_up() == 0:
                 worker.close()
-                listener.wait(_WAIT_S)
+                wait(_WAIT_S)
 
 
 def keep_schedule(project: Opened, until: Ended) -> None:

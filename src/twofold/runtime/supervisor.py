@@ -18,7 +18,7 @@ from typing import IO
 import msgspec
 
 from twofold.errors import Unavailable
-from twofold.settings import Settings
+from twofold.settings import Settings, as_environment
 
 _PR_SET_PDEATHSIG = 1
 _QUICK_DEATH_S = 5.0
@@ -63,7 +63,7 @@ class Supervisor:
     """
 
     def __init__(self, settings: Settings, children: Sequence[Child]) -> None:
-        self._run, self._children = settings.run, children
+        self._settings, self._run, self._children = settings, settings.run, children
         self._is_ending = False
 
     def run(self) -> None:
@@ -102,7 +102,7 @@ class Supervisor:
                 stdout=output,
                 stderr=output,
                 pass_fds=child.files,
-                env=environment(),
+                env=environment(self._settings),
                 preexec_fn=_die_with_parent,
             )
         child.started = now
@@ -179,6 +179,7 @@ def log_of(settings: Settings, name: str) -> Path:
     return settings.run / f"{name}.log"
 
 
-def environment() -> dict[str, str]:
-    """The environment of children: compiled modules and kernels may be kept, which halves the time of a restart."""
-    return {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+def environment(settings: Settings) -> dict[str, str]:
+    """The environment of children: the same settings; compiled modules and kernels may be kept, which halves the time of a restart."""
+    inherited = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    return inherited | as_environment(settings)

@@ -60,7 +60,7 @@ def least_pending(snapshot: Snapshot, log: EventLog, source: str, now_us: int) -
     for (_, partition), end in log.end_offsets([source]).items():
         offset = decode_int(snapshot.get(offset_key(source, partition)))
         if offset < end:
-            least = min(least, log.read(source, partition, offset, 1)[0].arrival_us)
+            least = min([least, *(batch.arrival_us for batch in log.read(source, partition, offset, 1))])
     return least
 
 

@@ -30,17 +30,13 @@ APPENDED, APPLIED = "appended", "applied"
 
 @dataclass(frozen=True)
 class _Pending:
-    """The next record batches of a partition, from its applied offset on."""
+    """The next record batches of a partition, from its applied offset on up to `end`; none where only missing offsets lie between."""
 
     source: SourcePlan
     partition: int
     offset: int
     batches: Sequence[RecordBatch]
-
-    @property
-    def end(self) -> int:
-        """The offset after the last of them."""
-        return self.batches[-1].end_offset
+    end: int
 
 
 class Worker:
@@ -104,8 +100,9 @@ class Worker:
                     f"the store has applied {source.name}/{partition} up to offset {offset}, but the log ends at {now}: it lost its tail "
                     "or is another log; take the log that belongs to this home, or remove HOME/store and run `twofold build`"
                 )
-            if offset < end and (batches := self._log.read(source.name, partition, offset, self._max_events)):
-                found.append(_Pending(source, partition, offset, batches))
+            if offset < end:
+                batches = self._log.read(source.name, partition, offset, self._max_events)
+                found.append(_Pending(source, partition, offset, batches, batches[-1].end_offset if batches else end))
         return found
 
     def _apply(self, pending: Sequence[_Pending]) -> int:
@@ -124,10 +121,14 @@ class Worker:
 
     def _apply_part(self, txn: Transaction, part: _Pending) -> None:
         """Fold one partition's batches into the deltas of its source's views, and move its offset past them."""
-        source, partition, arrival_us = part.source, part.partition, part.batches[-1].arrival_us
+        source, partition = part.source, part.partition
         offset = layout.decode_int(txn.get(layout.offset_key(source.name, partition)))
         if offset != part.offset:
             raise Conflict(f"{source.name}/{partition} was applied up to {part.offset} and is now up to {offset}")
+        txn.put(layout.offset_key(source.name, partition), layout.encode_int(part.end))
+        if not part.batches:
+            return
+        arrival_us = part.batches[-1].arrival_us
         frame = _decoded(txn, part)
         is_far = frame.select(too_far_in_the_future(source)).to_series()
         if is_far.any():
@@ -136,7 +137,6 @@ class Worker:
         frame = drop_duplicates(txn, source, partition, frame)
         for folder in self._folders[source.name]:
             _fold(txn, folder, partition, frame, arrival_us)
-        txn.put(layout.offset_key(source.name, partition), layout.encode_int(part.end))
 
     def _check_epochs(self) -> None:
         """Raises Fenced where another worker has taken a partition over."""
@@ -178,7 +178,7 @@ class Worker:
 
 def _applied_before(part: _Pending) -> int:
     """How many events of the first batch lie before the applied offset."""
-    return max(0, part.offset - part.batches[0].first_offset)
+    return max(0, part.offset - part.batches[0].first_offset) if part.batches else 0
 
 
 def _next_epoch(txn: Transaction, partition: int) -> int:
@@ -197,11 +197,9 @@ def _same_epoch(partition: int, mine: int, raw: bytes | None) -> None:
 
 def _decoded(txn: Transaction, part: _Pending) -> pl.DataFrame:
     """The events from the applied offset on; batches that cannot be decoded become dead letters."""
-    frame, broken = decoded(part.batches, part.source.columns)
-    for batch in broken:
-        letter = DeadLetter(
-            part.source.name, part.partition, batch.first_offset, batch.count, "payload cannot be decoded", batch.arrival_us
-        )
+    frame, undecodable = decoded(part.batches, part.source)
+    for batch, reason in ((letter.batch, f"cannot be decoded: {letter.reason}") for letter in undecodable):
+        letter = DeadLetter(part.source.name, part.partition, batch.first_offset, batch.count, reason, batch.arrival_us)
         bury_payload(txn, letter, batch.payload)
     return frame.filter(pl.col(MINOR) >= part.offset) if part.batches[0].first_offset < part.offset else frame
 

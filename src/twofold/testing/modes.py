@@ -91,7 +91,7 @@ def _counted(opened: Opened, source: SourcePlan) -> pl.DataFrame:
     for partition in range(log.partitions) if source.time is not None else ():
         end = log.end_offsets([source.name])[source.name, partition]
         batches = log.read(source.name, partition, 0, end) if end else []
-        frames.append(decoded(batches, source.columns)[0])
+        frames.append(decoded(batches, source)[0])
     frame = all_rows(source.columns, *frames)
     if source.time is not None:
         is_log, ahead = pl.col(MAJOR) >= LOG_ORDER, pl.col(source.time).to_physical() - pl.col(STAMP)

@@ -1,0 +1,82 @@
+"""Avro records in the wire format of schema registries: a zero byte, the schema's number in four, the record; schemas are fetched once."""
+
+from __future__ import annotations
+
+import functools
+import http.client
+import io
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Mapping
+from datetime import date, datetime
+from decimal import Decimal
+from typing import Any
+
+import fastavro
+import msgspec
+
+from twofold.errors import DataError, DefinitionError, LogUnavailable
+
+_HEAD_BYTES = 5
+_TIMEOUT_S = 10.0
+
+
+def avro_decoder(registry: str) -> Callable[[bytes], Mapping[str, Any]]:
+    """A function from payloads to their fields. It raises DataError for what is no Avro record, LogUnavailable without the registry."""
+
+    @functools.lru_cache(maxsize=1024)
+    def schema(number: int) -> Any:
+        return _parsed(_fetched(registry, number), number)
+
+    def decode(payload: bytes) -> Mapping[str, Any]:
+        if len(payload) < _HEAD_BYTES or payload[0] != 0:
+            raise DataError(f"the payload of {len(payload)} bytes does not begin with a zero byte and the number of a schema")
+        body = io.BytesIO(payload)
+        body.seek(_HEAD_BYTES)
+        row = fastavro.schemaless_reader(body, schema(int.from_bytes(payload[1:_HEAD_BYTES], "big")), None)
+        if body.tell() != len(payload):
+            raise DataError(f"{len(payload) - body.tell()} bytes follow the record")
+        if not isinstance(row, dict):
+            raise DataError("the record is no Avro record with fields")
+        return {name: _plain(value) for name, value in row.items()}
+
+    return decode
+
+
+def _plain(value: Any) -> Any:
+    """Logical types as what a column takes: decimals as floats, dates and UUIDs as text, enums are texts already."""
+    if value is None or isinstance(value, str | int | float | bool | datetime):
+        return value
+    if isinstance(value, Decimal):
+        return float(value)
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    return str(value) if isinstance(value, date) or type(value).__name__ == "UUID" else value
+
+
+def _fetched(registry: str, number: int) -> bytes:
+    url = f"{registry.rstrip('/')}/schemas/ids/{number}"
+    try:
+        with urllib.request.urlopen(url, timeout=_TIMEOUT_S) as answer:
+            content: bytes = answer.read()
+            return content
+    except urllib.error.HTTPError as error:
+        with error:
+            if error.code == 404:
+                raise DataError(f"schema {number} is not in the registry {registry}") from None
+            why = f"HTTP {error.code}"
+    except (OSError, http.client.HTTPException) as error:
+        why = str(error)
+    except ValueError as error:
+        raise DefinitionError(f"schema_registry = {registry!r}: {error}") from None
+    raise LogUnavailable(f"the schema registry {registry} did not give schema {number}: {why}; see whether it runs, then try again")
+
+
+def _parsed(content: bytes, number: int) -> Any:
+    try:
+        answer = msgspec.json.decode(content)
+        if answer.get("schemaType", "AVRO") != "AVRO":
+            raise DataError(f"schema {number} is of type {answer['schemaType']}, not AVRO")
+        return fastavro.parse_schema(msgspec.json.decode(answer["schema"]))
+    except (KeyError, TypeError, AttributeError, msgspec.MsgspecError, fastavro.schema.SchemaParseException) as error:
+        raise DataError(f"schema {number} of the registry cannot be read: {type(error).__name__}: {error}") from None

@@ -1,0 +1,208 @@
+"""Reading partitions by assignment with one consumer, whatever order its records come in; which source they belong to is not known here."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from confluent_kafka import Consumer, KafkaError, TopicPartition
+
+from twofold.errors import LogMismatch
+from twofold.log.kafka_client import Clients, Place, Received
+
+_PER_CALL = 5_000
+_MOST_BUFFERED = 100_000
+"""A partition with so many records that nobody has read rests until they are."""
+_SLICE_S = 0.05
+"""So long a wait holds the consumer before it looks whether someone wants to read, or to close."""
+
+
+@dataclass
+class _Followed:
+    """A partition: `buffer` holds the records from `begin` on that have come; the next one has at least the offset `position`."""
+
+    begin: int
+    position: int
+    floor_ms: int | None = None
+    """Greatest timestamp before `begin`; None where it has not been asked."""
+    buffer: deque[Received] = field(default_factory=deque)
+    is_resting: bool = False
+    refusal: str = ""
+
+    def skip_to(self, offset: int) -> None:
+        """Drop what lies before an offset that is not beyond `position`."""
+        while self.buffer and self.buffer[0].offset() < offset:
+            message = self.buffer.popleft()
+            if self.floor_ms is not None:
+                self.floor_ms = max(self.floor_ms, timestamp_ms(message))
+        self.begin = max(self.begin, offset)
+
+
+def timestamp_ms(message: Received) -> int:
+    """A record's timestamp; 0 where it has none."""
+    return max(0, int(message.timestamp()[1]))
+
+
+class Following:
+    """One consumer for all partitions that are read or waited for, shared by all threads.
+
+    Reading on where the last read ended is fast; elsewhere it costs a seek. `floor_ms(place, offset, timestamp_ms)` tells the greatest
+    timestamp of a partition's records before an offset, exactly where it is above the given one.
+    """
+
+    def __init__(self, clients: Clients, floor_ms: Callable[[Place, int, int], int]) -> None:
+        self._clients, self._floor_ms = clients, floor_ms
+        self._turn, self._next = threading.Lock(), threading.Lock()
+        self._consumer: Consumer | None = None
+        self._followed: dict[Place, _Followed] = {}
+
+    def read(self, place: Place, offset: int, end: int, max_records: int) -> tuple[list[Received], int]:
+        """(up to `max_records` records from `offset` on, at least one where one lies below `end`; greatest timestamp before them).
+
+        Raises LogUnavailable where nothing comes in time.
+        """
+        deadline, enough = self._clients.deadline(), min(max_records, _MOST_BUFFERED)
+        with self._held():
+            followed = self._at(place, offset)
+            while followed.position < end and len(followed.buffer) < enough:
+                self._take(_SLICE_S)
+                followed = self._checked(place)
+                if time.monotonic() > deadline:
+                    if followed.buffer:
+                        break
+                    raise self._clients.unavailable(f"give the records of {place[0]}/{place[1]} from offset {offset} on")
+            return self._handed_out(place, followed, max_records)
+
+    def _handed_out(self, place: Place, followed: _Followed, max_records: int) -> tuple[list[Received], int]:
+        buffer = followed.buffer
+        records = [buffer.popleft() for _ in range(min(max_records, len(buffer)))]
+        if not records:
+            return [], followed.floor_ms or 0
+        if followed.floor_ms is None:
+            followed.floor_ms = self._floor_ms(place, records[0].offset(), timestamp_ms(records[0]))
+        floor_ms = followed.floor_ms
+        followed.floor_ms = max(floor_ms, max(map(timestamp_ms, records)))
+        followed.begin = records[-1].offset() + 1
+        if followed.is_resting and len(buffer) < _MOST_BUFFERED // 2:
+            self._open().resume([TopicPartition(*place)])
+            followed.is_resting = False
+        return records, floor_ms
+
+    def wait(self, ends: Mapping[Place, int], timeout_s: float) -> bool:
+        """True as soon as one of these partitions has a record, or a marker, at its end or beyond; False after `timeout_s`."""
+        deadline = time.monotonic() + timeout_s
+        while True:
+            left_s = deadline - time.monotonic()
+            if self._come_within(ends, max(0.0, min(_SLICE_S, left_s))):
+                return True
+            if left_s <= 0:
+                return False
+
+    def _come_within(self, ends: Mapping[Place, int], timeout_s: float) -> bool:
+        with self._held():
+            for place, end in ends.items():
+                followed = self._followed.get(place)
+                if followed is None or not followed.begin <= end <= followed.position:
+                    self._seek(place, end)
+            if not self._has_come(ends):
+                self._take(timeout_s)
+            return self._has_come(ends)
+
+    def position(self, place: Place) -> int:
+        """A partition is known up to here; -1 where it is not followed."""
+        return self._followed[place].position if place in self._followed else -1
+
+    def _has_come(self, ends: Mapping[Place, int]) -> bool:
+        return any(self._followed[place].position > end or self._followed[place].refusal for place, end in ends.items())
+
+    @contextmanager
+    def _held(self) -> Iterator[None]:
+        """The consumer for one thread. Whoever waits for it stands at `_next`, so that a wait that takes it again and again is no bar."""
+        with self._next:
+            self._turn.acquire()
+        try:
+            yield
+        finally:
+            self._turn.release()
+
+    def _at(self, place: Place, offset: int) -> _Followed:
+        """The partition as one that begins at an offset: it does already, or the consumer goes there."""
+        followed = self._followed.get(place)
+        if followed is not None and not followed.refusal and followed.begin <= offset <= followed.position:
+            followed.skip_to(offset)
+            return followed
+        return self._seek(place, offset)
+
+    def _seek(self, place: Place, offset: int) -> _Followed:
+        with self._clients.translated(f"let {place[0]}/{place[1]} be read"):
+            consumer = self._open()
+            if place in self._followed:
+                consumer.incremental_unassign([TopicPartition(*place)])
+            else:
+                consumer.list_topics(place[0], self._clients.timeout_s)  # else it learns of a new topic only with the next round of its own
+            consumer.incremental_assign([TopicPartition(*place, offset)])
+        self._followed[place] = _Followed(offset, offset, 0 if offset == 0 else None)
+        return self._followed[place]
+
+    def _checked(self, place: Place) -> _Followed:
+        followed = self._followed[place]
+        if followed.refusal:
+            del self._followed[place]
+            self._open().incremental_unassign([TopicPartition(*place)])
+            raise LogMismatch(f"{place[0]}/{place[1]} cannot be read on: {followed.refusal}")
+        return followed
+
+    def _open(self) -> Consumer:
+        self._clients.refuse_misuse()
+        if self._consumer is None:
+            self._consumer = self._clients.consumer()
+        return self._consumer
+
+    def _take(self, timeout_s: float) -> None:
+        """Move what has come to the partitions' buffers."""
+        with self._clients.translated("hand over records"):
+            consumer = self._open()
+            messages: list[Any] = consumer.consume(1, timeout_s)  # more of them would be waited for until the time is over
+            if messages:
+                messages += consumer.consume(_PER_CALL, 0)
+        touched: set[Place] = set()
+        last: Place | None = None
+        followed: _Followed | None = None
+        for message in messages:
+            place = message.topic(), message.partition()
+            if place != last:
+                last, followed = place, self._followed.get(place)
+                touched.add(place)
+            if followed is None:
+                continue
+            if message.error() is not None:
+                _note(followed, message)
+            elif message.offset() >= followed.position:
+                followed.buffer.append(message)
+                followed.position = message.offset() + 1
+        for place in touched & self._followed.keys():
+            followed = self._followed[place]
+            if len(followed.buffer) > _MOST_BUFFERED and not followed.is_resting:
+                self._open().pause([TopicPartition(*place)])
+                followed.is_resting = True
+
+    def close(self) -> None:
+        """Release the consumer's threads; a wait or read that goes on ends with LogUnavailable or False."""
+        with self._held():
+            if self._consumer is not None:
+                self._consumer.close()
+                self._consumer = None
+
+
+def _note(followed: _Followed, message: Received) -> None:
+    """What the consumer tells of a partition beside its records."""
+    error: Any = message.error()
+    if error.code() == KafkaError._PARTITION_EOF:
+        followed.position = max(followed.position, message.offset())
+    elif error.code() in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
+        followed.refusal = error.str()

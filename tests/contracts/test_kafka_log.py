@@ -1,0 +1,352 @@
+"""What only a log on Kafka can suffer: topics of others, gaps, deleted records, a broker that dies; on a real broker."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from confluent_kafka import Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic
+from kafka_broker import KafkaBroker, why_missing
+
+from twofold.errors import DataError, DefinitionError, LogMismatch, LogUnavailable
+from twofold.log.base import Append
+from twofold.log.kafka import KafkaLog
+from twofold.log.kafka_settings import JSON, ForeignTopic, KafkaSettings, kafka_settings
+
+NUMBERS = itertools.count()
+
+
+@pytest.fixture
+def prefix() -> str:
+    return f"own{next(NUMBERS)}."
+
+
+@pytest.fixture
+def opened(kafka: KafkaBroker, prefix: str) -> Iterator[Callable[..., KafkaLog]]:
+    """Opens logs of one prefix, and closes them."""
+    logs: list[KafkaLog] = []
+
+    def open_log(partitions: int | None = 1, foreign: str | None = None, **options: Any) -> KafkaLog:
+        topics = {} if foreign is None else {"s": ForeignTopic(foreign, JSON)}
+        logs.append(KafkaLog(KafkaSettings(kafka.servers, prefix, foreign=topics), partitions, **options))
+        return logs[-1]
+
+    yield open_log
+    for log in logs:
+        log.close()
+
+
+@pytest.fixture
+def topic(kafka: KafkaBroker) -> str:
+    """A topic of somebody else, with one partition."""
+    name = f"foreign{next(NUMBERS)}"
+    admin(kafka).create_topics([NewTopic(name, 1)])[name].result()
+    return name
+
+
+@functools.cache
+def admin(kafka: KafkaBroker) -> AdminClient:
+    return AdminClient({"bootstrap.servers": kafka.servers, "log_level": 0})
+
+
+def events(*payloads: bytes, source: str = "s", partition: int = 0) -> list[Append]:
+    return [Append(source, partition, 1, payload) for payload in payloads]
+
+
+def produce(kafka: KafkaBroker, topic: str, *payloads: bytes | None, stamps: tuple[int, ...] = ()) -> None:
+    """As somebody else does it."""
+    producer = Producer({"bootstrap.servers": kafka.servers, "log_level": 0})
+    for number, payload in enumerate(payloads):
+        producer.produce(topic, payload, partition=0, timestamp=stamps[number] if stamps else 0)
+    assert producer.flush(20) == 0
+
+
+def produce_in_transactions(kafka: KafkaBroker, topic: str, *transactions: tuple[list[bytes], bool]) -> None:
+    """Each transaction: its payloads, and whether it is committed; every one ends with a marker that takes an offset."""
+    producer = Producer({"bootstrap.servers": kafka.servers, "transactional.id": f"tx-{topic}", "log_level": 0})
+    producer.init_transactions(30)
+    for payloads, is_committed in transactions:
+        producer.begin_transaction()
+        for payload in payloads:
+            producer.produce(topic, payload, partition=0)
+        producer.flush(20)
+        if is_committed:
+            producer.commit_transaction(20)
+        else:
+            producer.abort_transaction(20)
+
+
+def held(log: KafkaLog, offset: int = 0, partition: int = 0) -> list[tuple[int, bytes]]:
+    """Everything from an offset on, read as a worker reads."""
+    end = log.end_offsets(["s"])["s", partition]
+    found: list[tuple[int, bytes]] = []
+    while offset < end:
+        batches = log.read("s", partition, offset, 3)
+        found += [(batch.first_offset, batch.payload) for batch in batches]
+        offset = batches[-1].end_offset if batches else end
+    return found
+
+
+def test_events_of_a_topic_of_others_are_read_as_they_are(kafka: KafkaBroker, opened: Callable[..., KafkaLog], topic: str) -> None:
+    produce(kafka, topic, b"one", b"", None, b"four")
+    log = opened(partitions=4, foreign=topic)
+    assert held(log) == [(0, b"one"), (1, b""), (2, b""), (3, b"four")]
+    assert log.end_offsets(["s"]) == {("s", 0): 4, ("s", 1): 0, ("s", 2): 0, ("s", 3): 0}
+    assert log.read("s", 3, 0, 10) == []
+    assert log.read("s", 0, 0, 1)[0].format == JSON
+
+
+def test_appending_to_a_topic_with_fewer_partitions_says_where_the_events_are(opened: Callable[..., KafkaLog], topic: str) -> None:
+    log = opened(partitions=4, foreign=topic)
+    assert log.append(events(b"a", partition=3), 10**15).offsets == {("s", 0): 1}
+
+
+def test_a_topic_with_more_partitions_than_the_log_is_refused(kafka: KafkaBroker, opened: Callable[..., KafkaLog]) -> None:
+    name = f"wide{next(NUMBERS)}"
+    admin(kafka).create_topics([NewTopic(name, 3)])[name].result()
+    with pytest.raises(DefinitionError, match="has 3 partitions, this log 2; set `partitions` to at least 3"):
+        opened(partitions=2, foreign=name).end_offsets(["s"])
+
+
+def test_a_topic_that_is_not_there_is_named(opened: Callable[..., KafkaLog]) -> None:
+    with pytest.raises(DefinitionError, match=r"\[sources.s\] topic = 'nowhere': .* no such topic"):
+        opened(foreign="nowhere").end_offsets(["s"])
+
+
+def test_a_format_that_is_not_ours_is_read_only(kafka: KafkaBroker, prefix: str, topic: str) -> None:
+    settings = kafka_settings(f"kafka://{kafka.servers}?prefix={prefix}", {}, {"s": {"topic": topic, "format": "json:loads"}})
+    log = KafkaLog(settings)
+    with pytest.raises(DataError, match="in the format 'json:loads', which Twofold does not write"):
+        log.append(events(b"a"), 0)
+    log.close()
+
+
+def test_markers_and_aborted_records_are_no_events(kafka: KafkaBroker, opened: Callable[..., KafkaLog], topic: str) -> None:
+    produce_in_transactions(kafka, topic, ([b"a", b"b"], True), ([b"lost"], False), ([b"c"], True), ([b"lost too"], False))
+    log = opened(foreign=topic)
+    assert held(log) == [(0, b"a"), (1, b"b"), (5, b"c")]
+    end = log.end_offsets(["s"])["s", 0]
+    assert end == 9
+    for offset in (2, 3, 4, 5):
+        assert [batch.first_offset for batch in log.read("s", 0, offset, 10)] == [5]
+    for offset in (6, 7, 8, 9):
+        assert log.read("s", 0, offset, 10) == []
+
+
+def test_events_of_an_open_transaction_are_not_there_yet(kafka: KafkaBroker, opened: Callable[..., KafkaLog], topic: str) -> None:
+    producer = Producer({"bootstrap.servers": kafka.servers, "transactional.id": f"open-{topic}", "log_level": 0})
+    producer.init_transactions(30)
+    log = opened(foreign=topic)
+    produce(kafka, topic, b"before")
+    producer.begin_transaction()
+    producer.produce(topic, b"a", partition=0)
+    producer.flush(20)
+    produce(kafka, topic, b"after")
+    assert held(log) == [(0, b"before")]
+    assert log.end_offsets(["s"])["s", 0] == 1
+    producer.commit_transaction(20)  # its marker may come later
+    until(lambda: log.end_offsets(["s"])["s", 0] == 4)
+    assert held(log, 1) == [(1, b"a"), (2, b"after")]
+
+
+def test_arrivals_are_the_running_maximum_wherever_a_read_begins(kafka: KafkaBroker, opened: Callable[..., KafkaLog], topic: str) -> None:
+    base = 1_700_000_000_000
+    stamps = (5, 3, 9, 9, 1, 2_000_000, 4, 77, 1_999_999, 2_000_001, 0, 2_000_000)
+    produce(kafka, topic, *[b"x"] * len(stamps), stamps=tuple(base + stamp for stamp in stamps))
+    expected = [(base + stamp) * 1000 for stamp in itertools.accumulate(stamps, max)]
+    log = opened(foreign=topic)
+    log.end_offsets(["s"])
+    for begin in (7, 3, 11, 0, 1, 6, 10, 5, 4, 2, 8, 9):
+        assert [batch.arrival_us for batch in log.read("s", 0, begin, 100)] == expected[begin:]
+
+
+def test_records_that_were_deleted_are_told_and_not_passed_over(kafka: KafkaBroker, opened: Callable[..., KafkaLog]) -> None:
+    log = opened()
+    log.append(events(*[b"%d" % number for number in range(10)]), 10**15)
+    assert log.start_offsets(["s", "t"]) == {("s", 0): 0, ("t", 0): 0}
+    name = log._topics.topics(["s"])[0].name  # type: ignore[union-attr]
+    admin(kafka).delete_records([TopicPartition(name, 0, 6)])[TopicPartition(name, 0, 6)].result()
+    assert log.start_offsets(["s"]) == {("s", 0): 6}
+    for other in (log, opened()):
+        with pytest.raises(LogMismatch, match=r"offset 2 of s/0 lies before the start .* holds 6 to 10.*twofold build"):
+            other.read("s", 0, 2, 10)
+        assert [batch.first_offset for batch in other.read("s", 0, 6, 10)] == [6, 7, 8, 9]
+
+
+def test_a_topic_that_was_made_anew_is_not_the_same_log(kafka: KafkaBroker, opened: Callable[..., KafkaLog], topic: str) -> None:
+    produce(kafka, topic, b"a", b"b")
+    log = opened(foreign=topic)
+    assert len(held(log)) == 2
+    admin(kafka).delete_topics([topic])[topic].result()
+    until(lambda: topic not in admin(kafka).list_topics(timeout=10).topics)
+    admin(kafka).create_topics([NewTopic(topic, 1)])[topic].result()
+    until(lambda: topic in admin(kafka).list_topics(timeout=10).topics)
+    produce(kafka, topic, b"x", b"y", b"z")
+    with pytest.raises(LogMismatch, match=f"topic '{topic}' of source 's' was deleted and made anew"):
+        opened(foreign=topic).end_offsets(["s"])
+
+
+def test_a_source_that_moves_to_another_topic_is_told(opened: Callable[..., KafkaLog], topic: str) -> None:
+    opened().append(events(b"a"), 0)
+    with pytest.raises(LogMismatch, match=r"events of 's' come from topic 'own.*' so far, and the settings now say 'foreign"):
+        opened(foreign=topic).end_offsets(["s"])
+
+
+def test_the_log_is_the_same_for_all_who_make_it_at_once(opened: Callable[..., KafkaLog]) -> None:
+    made: list[KafkaLog] = []
+    threads = [threading.Thread(target=lambda: made.append(opened(3))) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert {(log.uuid, log.partitions) for log in made} == {(made[0].uuid, 3)}
+    assert opened(None).partitions == opened(7).partitions == 3
+    positions = [log.append(events(b"x"), 10**15).offsets["s", 0] for log in made]
+    assert positions == [1, 2, 3, 4]
+
+
+def test_two_producers_at_once_lose_and_double_nothing(opened: Callable[..., KafkaLog]) -> None:
+    logs = opened(), opened()
+
+    def work(log: KafkaLog, name: bytes) -> None:
+        for number in range(20):
+            log.append(events(*[b"%s%d/%d" % (name, number, part) for part in range(50)]), 10**15)
+
+    threads = [threading.Thread(target=work, args=(log, name)) for log, name in zip(logs, (b"a", b"b"), strict=True)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    read = held(logs[0])
+    assert [offset for offset, _ in read] == list(range(2000))
+    for name in (b"a", b"b"):
+        own = [payload for _, payload in read if payload.startswith(name)]
+        assert own == [b"%s%d/%d" % (name, number, part) for number in range(20) for part in range(50)]
+
+
+def test_a_wait_ends_with_the_first_event_of_a_source_and_with_every_later_one(opened: Callable[..., KafkaLog]) -> None:
+    log, other = opened(), opened()
+    assert log.end_offsets(["s"]) == {("s", 0): 0}
+    assert not log.wait(0.01)
+    for number in range(3):
+        other.append(events(b"x"), 10**15)
+        assert log.wait(30)
+        assert log.end_offsets(["s"])["s", 0] == number + 1
+        assert not log.wait(0.01)
+        assert len(log.read("s", 0, number, 10)) == 1
+        assert not log.wait(0.01)
+
+
+def test_a_wait_does_not_keep_a_reader_out_and_ends_with_close(opened: Callable[..., KafkaLog]) -> None:
+    log = opened()
+    log.append(events(b"a", b"b"), 10**15)
+    log.end_offsets(["s"])
+    ended: list[bool] = []
+
+    def wait_on() -> None:
+        while log.wait(60):
+            log.end_offsets(["s"])
+        ended.append(True)
+
+    waiting = threading.Thread(target=wait_on)
+    waiting.start()
+    assert [offset for offset, _ in held(log)] == [0, 1]
+    log.close()
+    waiting.join(10)
+    assert ended == [True]
+    with pytest.raises(LogUnavailable, match="was closed; open it again"):
+        log.read("s", 0, 0, 1)
+
+
+def test_a_forked_child_is_told_to_open_its_own(opened: Callable[..., KafkaLog]) -> None:
+    log = opened()
+    log.append(events(b"a"), 0)
+    child = os.fork()
+    if child == 0:
+        try:
+            log.read("s", 0, 0, 1)
+        except LogUnavailable as error:
+            os._exit(7 if "before this process was forked" in str(error) else 1)
+        os._exit(2)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+
+
+def test_an_event_larger_than_the_broker_takes_is_told(opened: Callable[..., KafkaLog]) -> None:
+    log = opened()
+    with pytest.raises(DataError, match="larger than"):
+        log.append(events(b"a", os.urandom(3_000_000), b"b"), 0)
+    assert [payload for _, payload in held(log)] in ([b"a", b"b"], [b"a"])
+    log.append(events(b"c"), 0)
+    assert held(log)[-1][1] == b"c"
+
+
+def test_several_events_in_a_batch_are_refused(opened: Callable[..., KafkaLog]) -> None:
+    with pytest.raises(DataError, match="every event is appended by itself"):
+        opened().append([Append("s", 0, 2, b"x")], 0)
+
+
+def test_a_source_whose_name_can_be_no_topic(opened: Callable[..., KafkaLog]) -> None:
+    with pytest.raises(DataError, match=r"'own.*a b' can be no topic of Kafka"):
+        opened().append(events(b"x", source="a b"), 0)
+
+
+def test_nobody_there_is_unavailable_with_the_servers(prefix: str) -> None:
+    begin = time.monotonic()
+    with pytest.raises(LogUnavailable, match=r"Kafka at 127.0.0.1:9 did not .*see whether the broker runs"):
+        KafkaLog(KafkaSettings("127.0.0.1:9", prefix), timeout_s=1.0)
+    assert time.monotonic() - begin < 10
+
+
+def test_a_broker_that_is_killed_and_comes_back_is_used_again(tmp_path: Path) -> None:
+    if reason := why_missing():
+        pytest.skip(reason)
+    broker = KafkaBroker(tmp_path)
+    try:
+        log = KafkaLog(KafkaSettings(broker.servers, "mortal."), timeout_s=2.0)
+        log.append(events(b"a", b"b"), 10**15)
+        assert len(held(log)) == 2
+        broker.kill()
+        for fail in (lambda: log.append(events(b"?"), 10**15), lambda: log.end_offsets(["s"]), lambda: log.read("s", 0, 2, 1)):
+            with pytest.raises(LogUnavailable, match=f"Kafka at {broker.servers} did not"):
+                fail()
+        broker.start()
+        assert held(log)[:2] == [(0, b"a"), (1, b"b")]
+        position = log.append(events(b"c"), 10**15)
+        assert held(log)[-1] == (position.offsets["s", 0] - 1, b"c")
+        assert [payload for _, payload in held(log)] == [b"a", b"b", b"c"]
+        log.close()
+    finally:
+        broker.kill()
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize(
+    ("url", "options", "sources", "text"),
+    [
+        ("kafka://", {}, {}, "write kafka://host:port"),
+        ("kafka://a:1/path", {}, {}, "write kafka://host:port"),
+        ("kafka://a:1?prefi=x", {}, {}, "write kafka://host:port"),
+        ("kafka://a:1", {"acks": 1}, {}, r"\[kafka\] acks cannot be set: it is all"),
+        ("kafka://a:1", {}, {"s": {"topic": "t", "fromat": "json"}}, "no setting 'fromat'. Did you mean 'format'?"),
+        ("kafka://a:1", {}, {"s": {"topic": "t", "format": "xml"}}, "format = 'xml'"),
+        ("kafka://a:1", {}, {"s": {"topic": "t", "format": "avro"}}, "schema_registry"),
+        ("kafka://a:1", {}, {"s": {"topic": "t", "absent": "zero"}}, "absent = 'zero'"),
+    ],
+)
+def test_settings_that_cannot_be_meant_are_told(url: str, options: dict[str, Any], sources: dict[str, Any], text: str) -> None:
+    with pytest.raises(DefinitionError, match=text):
+        kafka_settings(url, options, sources)

@@ -1,0 +1,286 @@
+"""A project whose events come over Kafka: an own topic, topics of others in several formats, poison, restarts; batch equals stream."""
+
+from __future__ import annotations
+
+import http.server
+import io
+import itertools
+import json
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import fastavro
+import pytest
+from confluent_kafka import Producer
+from confluent_kafka.admin import AdminClient, NewTopic
+from kafka_broker import KafkaBroker
+
+import twofold as tw
+from twofold.errors import DataError, LogUnavailable
+from twofold.instants import to_us
+from twofold.stream.dead_letters import DeadLetter, dead_letters
+
+NUMBERS = itertools.count()
+SECOND_US = 1_000_000
+START_US = to_us("2024-05-01T00:00:00Z")
+
+orders = tw.Events("orders", time="at", id="order", schema={"order": str, "shop": str, "price": float, "tags": list[str]})
+shop = tw.View("shop", orders, by="shop", features={"n": tw.count(), "price": tw.sum("price")})
+project = tw.Project("orders", views=[shop])
+
+
+def order(number: int, **changes: Any) -> dict[str, Any]:
+    row = {"order": f"o{number}", "shop": "ab"[number % 2], "price": 1.5 + number, "tags": ["x"], "at": START_US + number * SECOND_US}
+    return row | changes
+
+
+@pytest.fixture
+def clock() -> tw.ManualClock:
+    return tw.ManualClock(START_US + 3600 * SECOND_US)
+
+
+@pytest.fixture
+def topic(kafka: KafkaBroker) -> str:
+    name = f"orders{next(NUMBERS)}.v1"
+    admin = AdminClient({"bootstrap.servers": kafka.servers, "log_level": 0})
+    admin.create_topics([NewTopic(name, 3)])[name].result()
+    return name
+
+
+@pytest.fixture
+def opened(kafka: KafkaBroker, tmp_path: Path, clock: tw.ManualClock) -> Iterator[Callable[..., Any]]:
+    """Opens the project on the broker, always with the same home and prefix."""
+    prefix, handles = f"whole{next(NUMBERS)}.", []
+
+    def open_project(**table: Any) -> Any:
+        sources = {"orders": table} if table else {}
+        log = f"kafka://{kafka.servers}?prefix={prefix}"
+        handles.append(project.open(home=tmp_path / "home", clock=clock, log=log, partitions=4, sources=sources))
+        handles[-1].build_missing()
+        return handles[-1]
+
+    yield open_project
+    for handle in handles:
+        handle.close()
+
+
+def produce(kafka: KafkaBroker, topic: str, *payloads: bytes) -> None:
+    """As somebody else does it: keys and partitions of his own, the broker's clock far from ours."""
+    producer = Producer({"bootstrap.servers": kafka.servers, "log_level": 0})
+    for number, payload in enumerate(payloads):
+        producer.produce(topic, payload, key=b"%d" % number, partition=number % 3, timestamp=START_US // 1000 + 3600_000)
+    assert producer.flush(20) == 0
+
+
+def letters(handle: Any) -> list[DeadLetter]:
+    with handle.home.store.snapshot() as snapshot:
+        return sorted(dead_letters(snapshot), key=lambda letter: (letter.partition, letter.offset))
+
+
+def totals(handle: Any) -> list[tuple[Any, ...]]:
+    return handle.features("shop", ["a", "b"]).rows()
+
+
+def by_history(handle: Any, clock: tw.ManualClock) -> list[tuple[Any, ...]]:
+    """The same by the batch layer alone."""
+    spine = [{"shop": key, "at": clock.now_us()} for key in "ab"]
+    return handle.history("shop", spine).select("shop", "n_all", "price_all").rows()
+
+
+def expected(*rows: dict[str, Any]) -> list[tuple[Any, ...]]:
+    of_shops = {key: [row["price"] for row in rows if row["shop"] == key] for key in "ab"}
+    return [(key, len(prices), sum(prices)) for key, prices in of_shops.items()]
+
+
+def test_a_topic_of_ours_from_append_to_features_and_through_a_build(opened: Callable[..., Any], clock: tw.ManualClock) -> None:
+    handle = opened()
+    first = [order(number) for number in range(20)]
+    position = handle.append("orders", first)
+    assert sum(position.offsets.values()) == 20
+    assert handle.catch_up() == 20
+    assert totals(handle) == expected(*first) == by_history(handle, clock)
+    handle.append("orders", first)  # the same ids again count once
+    handle.build()
+    import polars as pl
+
+    more = [order(number) for number in range(20, 30)]
+    handle.append("orders", pl.DataFrame(more, schema_overrides={"at": pl.Datetime("us", "UTC")}))
+    handle.catch_up()
+    assert totals(handle) == expected(*first, *more) == by_history(handle, clock)
+    again = opened()
+    assert totals(again) == expected(*first, *more)
+    assert again.status().dead_letters == 0
+
+
+def test_records_of_ours_can_be_read_by_others(kafka: KafkaBroker, opened: Callable[..., Any]) -> None:
+    handle = opened()
+    position = handle.append("orders", order(1, at="2024-05-01T00:00:01Z"))
+    ((_, partition),) = position.offsets
+    (batch,) = handle.home.log.read("orders", partition, 0, 1)
+    assert json.loads(batch.payload) == order(1)
+
+
+def test_a_json_topic_of_others_with_poison_in_it(
+    kafka: KafkaBroker, opened: Callable[..., Any], topic: str, clock: tw.ManualClock
+) -> None:
+    handle = opened(topic=topic)
+    good = [order(number, at="2024-05-01T00:00:01Z", more={"not": "ours"}) for number in range(6)]
+    poison = {
+        b"": "",
+        b"\xff\xfe": "",
+        b"[1, 2]": "",
+        json.dumps({key: value for key, value in order(1).items() if key != "price"}).encode(): "price is absent",
+        json.dumps(order(1, price="dear")).encode(): "price is 'dear', not a float",
+        json.dumps(order(1, at=None)).encode(): "at is null",
+        json.dumps(order(1, at="2024-05-01T00:00:01")).encode(): "at is 2024-05-01T00:00:01, which has no zone",
+        json.dumps(order(1, tags=[1])).encode(): "tags in element 0 is 1, not a text",
+        b'{"order": "o", ' + b'"shop": "a", "price": 1e999, "tags": null, "at": 5}': "Number out of range",
+    }
+    payloads = [json.dumps(row).encode() for row in good]
+    mixed = [payload for pair in itertools.zip_longest(poison, payloads) for payload in pair if payload is not None]
+    produce(kafka, topic, *mixed)
+    assert handle.catch_up() == len(mixed)
+    assert totals(handle) == expected(*good) == by_history(handle, clock)
+    found = letters(handle)
+    assert [letter.count for letter in found] == [1] * len(poison)
+    for payload, reason in poison.items():
+        (letter,) = [letter for letter in found if letter.payload == _base64(payload)]
+        assert reason in letter.reason
+        assert letter.reason.startswith("cannot be decoded: ")
+        assert len(letter.reason) > len("cannot be decoded: ")
+    handle.build()
+    assert totals(handle) == expected(*good)
+    handle.append("orders", order(7))
+    handle.catch_up()
+    assert totals(handle) == expected(*good, order(7))
+
+
+def _base64(payload: bytes) -> str:
+    import base64
+
+    return base64.b64encode(payload).decode()
+
+
+def test_absent_fields_may_be_null(kafka: KafkaBroker, opened: Callable[..., Any], topic: str) -> None:
+    handle = opened(topic=topic, absent="null")
+    produce(kafka, topic, b'{"order": "1", "shop": "a", "at": 5}', b'{"order": "2", "shop": "a"}')
+    handle.catch_up()
+    assert [letter.reason for letter in letters(handle)] == ["cannot be decoded: at is null; every event has an instant"]
+    assert totals(handle)[0] == ("a", 1, 0.0)
+
+
+def decode_bars(payload: bytes) -> dict[str, Any]:
+    """A format of one's own: fields between bars."""
+    name, shop, price, seconds = payload.decode().split("|")
+    return {"order": name, "shop": shop, "price": float(price), "tags": None, "at": START_US + int(seconds) * SECOND_US}
+
+
+def test_a_format_of_ones_own(
+    kafka: KafkaBroker, opened: Callable[..., Any], topic: str, monkeypatch: pytest.MonkeyPatch, clock: tw.ManualClock
+) -> None:
+    monkeypatch.setitem(sys.modules, "bars", sys.modules[__name__])
+    handle = opened(topic=topic, format="bars:decode_bars")
+    produce(kafka, topic, b"o1|a|2.5|1", b"o2|b|x|1", b"o3|a|1|2", b"\xff")
+    handle.catch_up()
+    assert totals(handle) == expected({"shop": "a", "price": 2.5}, {"shop": "a", "price": 1.0}) == by_history(handle, clock)
+    reasons = [letter.reason for letter in letters(handle)]
+    assert len(reasons) == 2
+    assert any("ValueError: could not convert string to float: 'x'" in reason for reason in reasons)
+    with pytest.raises(DataError, match="which Twofold does not write"):
+        handle.append("orders", order(1))
+
+
+SCHEMAS: dict[int, Any] = {
+    7: {
+        "type": "record",
+        "name": "Order",
+        "fields": [
+            {"name": "order", "type": "string"},
+            {"name": "shop", "type": "string"},
+            {"name": "price", "type": ["null", "double"]},
+            {"name": "tags", "type": {"type": "array", "items": "string"}},
+            {"name": "at", "type": {"type": "long", "logicalType": "timestamp-micros"}},
+        ],
+    },
+    8: {"type": "record", "name": "Order", "fields": [{"name": "order", "type": "string"}]},
+}
+
+
+class Registry(http.server.BaseHTTPRequestHandler):
+    """Speaks as much as is asked of a schema registry."""
+
+    asked: list[str]
+    is_ill = False
+
+    def do_GET(self) -> None:
+        self.asked.append(self.path)
+        number = int(self.path.rsplit("/", 1)[1])
+        known = number in SCHEMAS and self.path.startswith("/schemas/ids/")
+        self.send_response(503 if type(self).is_ill else 200 if known else 404)
+        self.end_headers()
+        self.wfile.write(json.dumps({"schema": json.dumps(SCHEMAS.get(number))}).encode())
+
+    def log_message(self, *words: Any) -> None: ...
+
+
+@pytest.fixture
+def registry() -> Iterator[tuple[str, type[Registry]]]:
+    handler = type("Handler", (Registry,), {"asked": []})
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}", handler
+        server.shutdown()
+        thread.join()
+
+
+def avro(number: int, row: dict[str, Any]) -> bytes:
+    out = io.BytesIO()
+    fastavro.schemaless_writer(out, fastavro.parse_schema(SCHEMAS[number]), row)
+    return b"\0" + number.to_bytes(4, "big") + out.getvalue()
+
+
+def test_an_avro_topic_with_a_schema_registry(
+    kafka: KafkaBroker, opened: Callable[..., Any], topic: str, registry: tuple[str, type[Registry]], clock: tw.ManualClock
+) -> None:
+    url, handler = registry
+    handle = opened(topic=topic, format="avro", schema_registry=url)
+    good = [order(number) for number in range(9)]
+    payloads = [avro(7, row) for row in good]
+    poison = {b"": "zero byte", b"\1" + payloads[0][1:]: "zero byte", payloads[1][:-3]: "", payloads[2] + b"x": "1 bytes follow"}
+    poison |= {avro(8, {"order": "o"}): "shop is absent", b"\0\0\0\0\x63" + b"x": "schema 99 is not in the registry"}
+    produce(kafka, topic, *payloads[:5], *poison, *payloads[5:])
+    handler.is_ill = True
+    with pytest.raises(LogUnavailable, match="did not give schema 7: HTTP 503"):
+        handle.catch_up()
+    assert letters(handle) == []
+    handler.is_ill = False
+    handler.asked.clear()
+    handle.catch_up()
+    assert totals(handle) == expected(*good) == by_history(handle, clock)
+    found = {letter.payload: letter.reason for letter in letters(handle)}
+    assert len(found) == len(poison)
+    for payload, reason in poison.items():
+        assert reason in found[_base64(payload)]
+    assert [handler.asked.count(f"/schemas/ids/{number}") for number in (7, 8)] == [1, 1]
+
+
+def test_a_worker_follows_without_a_bell(kafka: KafkaBroker, opened: Callable[..., Any], topic: str) -> None:
+    handle = opened(topic=topic)
+    handle.catch_up()
+    ended = threading.Event()
+    worker = threading.Thread(target=handle.stream, args=(ended.is_set,))
+    worker.start()
+    try:
+        for number in range(3):
+            produce(kafka, topic, json.dumps(order(number)).encode())
+            reached = threading.Event()
+            while totals(handle) != expected(*[order(each) for each in range(number + 1)]):
+                assert not reached.wait(0.005)
+                assert worker.is_alive()
+    finally:
+        ended.set()
+        worker.join(20)
