@@ -77,7 +77,7 @@ def produce(kafka: KafkaBroker, topic: str, *payloads: bytes) -> None:
 
 def letters(handle: Any) -> list[DeadLetter]:
     with handle.home.store.snapshot() as snapshot:
-        return sorted(dead_letters(snapshot), key=lambda letter: (letter.partition, letter.offset))
+        return sorted(dead_letters(snapshot, 4), key=lambda letter: (letter.partition, letter.offset))
 
 
 def totals(handle: Any) -> list[tuple[Any, ...]]:
