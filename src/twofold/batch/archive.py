@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import polars as pl
 
+from twofold.fail_points import fail_point
 from twofold.log.base import EventLog
 from twofold.log.records import decoded
 from twofold.plan.inputs import MINOR
@@ -26,4 +27,6 @@ def archive_up_to(log: EventLog, tables: Tables, source: SourcePlan, cut: Sequen
             ]
             frame, _ = decoded(batches, source)
             reached = batches[-1].end_offset if batches else end  # no event lies between
+            fail_point("archive.before_commit")
             tables.archive(source.name, partition, frame.filter(pl.col(MINOR) >= offset), reached)
+            fail_point("archive.after_commit")

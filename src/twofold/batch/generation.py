@@ -11,6 +11,7 @@ from twofold.batch.branches import times_of_all
 from twofold.batch.events import SourceEvents, archived_events
 from twofold.batch.gathering import Gathering, gathering
 from twofold.batch.spill import Scratch
+from twofold.fail_points import fail_point
 from twofold.log.base import EventLog
 from twofold.plan import layout
 from twofold.plan.compile import CompiledProject, CompiledView
@@ -49,6 +50,7 @@ class Builder:
         """
         self._clean_up()
         self.scratch.clean()
+        fail_point("build.cleaned_up")
         chosen = [self.project.view(name) for name in (self.project.views if views is None else views)]
         due = [view for view in chosen if view.plan.mode != "stream" and self._is_due(view, base_us)]
         places: dict[tuple[tuple[str, ...], tuple[int, ...], tuple[int, ...]], list[tuple[CompiledView, int]]] = {}
@@ -87,8 +89,11 @@ class Builder:
         name = layout.generation_name(plan.name, plan.version, number)
         cut = tuple(offset for mine in events for offset in mine.cut or (0,) * self.log.partitions)
         keys = self.store.write_generation(name, gathered.states(base_us, progress))
+        fail_point("flip.before")
         old = roll.flip(self.store, plan, name, cut, base_us)
+        fail_point("flip.after")
         roll.drop_closed(self.store, plan, self.log.partitions)
+        fail_point("drop.before_generation")
         if old.generation is not None and old.generation != name:
             self.store.drop_generation(old.generation)
         return Built(plan.name, name, keys, read, cut, tuple(mine.history for mine in events))

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import msgspec
 
 from twofold.errors import NotBuilt
+from twofold.fail_points import fail_point
 from twofold.plan import layout
 from twofold.plan.layout import Closing, Place, Pointer
 from twofold.plan.schedule import previous_fire
@@ -88,10 +89,11 @@ def roll(store: Store, view: ViewPlan, partitions: int, history: tuple[int, ...]
         return closing, pointer.number
 
     closing, served = commit(store, begin)
-    cuts = [
-        commit(store, lambda txn, at=partition: _roll_place(txn, view, at, closing.number, served))  # type: ignore[misc]
-        for partition in range(partitions)
-    ]
+    fail_point("roll.number_named")
+    cuts = []
+    for partition in range(partitions):
+        cuts.append(commit(store, lambda txn, at=partition: _roll_place(txn, view, at, closing.number, served)))  # type: ignore[misc]
+        fail_point("roll.place_closed")
     return closing, layout.by_source(cuts)
 
 
@@ -139,6 +141,7 @@ def drop_closed(store: Store, view: ViewPlan, partitions: int) -> None:
         served = pointer_of(snapshot, view).number
     for partition in range(partitions):
         commit(store, lambda txn, at=partition: _drop_place(txn, view, at, served))  # type: ignore[misc]
+        fail_point("drop.place_updated")
         sweep(store, layout.rubbish_prefix(partition), layout.deltas_of(partition))
 
 

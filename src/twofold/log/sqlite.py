@@ -12,6 +12,7 @@ from pathlib import Path
 
 from twofold.clocks import SystemClock
 from twofold.errors import Corrupt, LogUnavailable
+from twofold.fail_points import fail_point
 from twofold.log.base import Append, Position, RecordBatch
 from twofold.log.file_lock import FileLock
 from twofold.log.group_commit import Call, GroupCommit
@@ -135,8 +136,11 @@ class SqliteLog:
                 self._writer = connect(self._path, self._timeout_s)
             self._writer.execute("BEGIN IMMEDIATE")
             try:
+                fail_point("sqlite.in_transaction")
                 self._insert(self._writer, calls)
+                fail_point("sqlite.before_commit")
                 self._writer.execute("COMMIT")
+                fail_point("sqlite.after_commit")
             except BaseException:
                 self._undo(self._writer)
                 raise

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from twofold.bell import Bell
 from twofold.clocks import ReplayClock, SystemClock
+from twofold.fail_points import fail_point
 from twofold.home_lock import HomeLock
 from twofold.instants import Clock
 from twofold.log.base import Append, EventLog, Position
@@ -97,7 +98,9 @@ class Home:
         """Append record batches in one commit and wake the worker."""
         if not batches:
             return Position(self.log.uuid, {})
+        fail_point("ingest.encoded")
         position = self.log.append(batches, self.clock.now_us())
+        fail_point("ingest.appended")
         self.bell.ring(APPENDED)
         return position
 

@@ -11,6 +11,7 @@ import polars as pl
 from twofold.definitions.content import content_of
 from twofold.definitions.model import Model
 from twofold.errors import Fenced, UnknownName
+from twofold.fail_points import fail_point
 from twofold.instants import Duration, Instant, to_us
 from twofold.learn import train as training
 from twofold.learn.dataset import matrix_of, model_named
@@ -98,6 +99,7 @@ def go_live(project: Opened, changes: Mapping[str, str]) -> None:
         live = {name: changes.get(name) or seen[live_alias(name)] for name in project.compiled.serving.models}
         plan = with_live(project.compiled, {name: version for name, version in live.items() if version}, registry)
         moves = {PLAN_ALIAS: registry.put_artifact(encode_plan(plan)), **{live_alias(name): version for name, version in changes.items()}}
+        fail_point("plan.before_move")
         try:
             registry.move_aliases(moves, expect=seen)
         except Fenced:

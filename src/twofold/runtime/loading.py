@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
+from twofold.fail_points import fail_point
 from twofold.plan.inputs import all_rows, as_history, stamped
 from twofold.plan.serving import SourcePlan
 from twofold.progress import Progress
@@ -30,6 +31,7 @@ def load(project: Opened, source: str, table: Any, at_us: int | None, progress: 
     tables = project.home.tables
     with project.home.lock("load", _LOCK_WAIT_S):
         _remember_ids(project, plan, frame)
+        fail_point("load.ids_remembered")
         if taken:
             return load_snapshots(tables, plan, frame, taken, content)
         return tables.load(source, stamped(plan, frame), content, plan.time, progress)

@@ -14,6 +14,7 @@ from pathlib import Path
 import lmdb
 
 from twofold.errors import Corrupt, DataError, StoreUnavailable
+from twofold.fail_points import fail_point
 from twofold.store.environments import Environment, lmdb_errors, open_environment, open_unshared, translated
 from twofold.store.records import GENERATION_SUFFIX, ascending, file_name_of, generation_of, read_many, record_of, slot_of
 from twofold.store.turns import FileLock
@@ -70,7 +71,9 @@ class GenerationFiles:
             count = _fill(path, states)
             with lmdb_errors(f"generation {name!r}"):
                 os.fsync(descriptor)
+                fail_point("generation.before_publish")
                 path.replace(published)
+                fail_point("generation.after_publish")
                 _sync_directory(self._directory)
         return count
 
@@ -165,6 +168,7 @@ def _fill(path: Path, states: Iterable[tuple[bytes, bytes]]) -> int:
             with lmdb_errors(what):
                 _put_chunk(inner, chunk)
             count += len(chunk)
+            fail_point("generation.writing")
         with lmdb_errors(what):
             os.truncate(path, _used_bytes(inner))  # the last pages may be free ones that were never written
     finally:

@@ -12,6 +12,7 @@ from typing import NoReturn, Self
 import lmdb
 
 from twofold.errors import DataError, StoreUnavailable
+from twofold.fail_points import fail_point
 from twofold.store.environments import Environment, lmdb_errors, open_environment, translated
 from twofold.store.generations import GenerationFiles, LmdbGeneration
 from twofold.store.records import HEAD_BYTES, SLOT_BYTES, entry_of, in_key_order, read_many, record_of, slot_of
@@ -166,6 +167,7 @@ class LmdbTransaction(LmdbSnapshot):
         except BaseException:
             self._turn.release()
             raise
+        fail_point("lmdb.in_transaction")
         self._get = self._transaction.get
         return self
 
@@ -173,7 +175,9 @@ class LmdbTransaction(LmdbSnapshot):
         self._get = _ended
         try:
             if kind is None:
+                fail_point("lmdb.before_commit")
                 self._commit()
+                fail_point("lmdb.after_commit")
             else:
                 self._transaction.abort()
         finally:

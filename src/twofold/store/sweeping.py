@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from twofold.fail_points import fail_point
 from twofold.store.base import Store, Transaction, commit
 
 _DELETED_PER_COMMIT = 10_000
@@ -16,6 +17,7 @@ def sweep(store: Store, markers: bytes, targets: bytes) -> None:
         found = [key for key, _ in snapshot.scan(markers)]
     for key in found:
         delete_prefix(store, targets + key[len(markers) :])
+        fail_point("sweep.amid")
         commit(store, lambda txn, key=key: txn.delete(key))  # type: ignore[misc]
 
 

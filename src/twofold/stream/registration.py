@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from twofold.errors import Corrupt, LogMismatch
+from twofold.fail_points import fail_point
 from twofold.log.base import EventLog
 from twofold.plan import layout
 from twofold.plan.layout import Place, Pointer
@@ -40,8 +41,10 @@ def register_views(store: Store, views: Sequence[ViewPlan], partitions: Sequence
     """
     wanted = {view.version: view for view in views}
     commit(store, lambda txn: _register_pointers(txn, wanted))
+    fail_point("takeover.pointers_made")
     for partition in partitions:
         commit(store, lambda txn, at=partition: _forget_others(txn, wanted, at))  # type: ignore[misc]
+        fail_point("takeover.others_forgotten")
         sweep(store, layout.rubbish_prefix(partition), layout.deltas_of(partition))
         commit(store, lambda txn, at=partition: _register_places(txn, wanted, at))  # type: ignore[misc]
 

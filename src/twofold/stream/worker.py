@@ -10,6 +10,7 @@ import polars as pl
 
 from twofold.bell import Bell
 from twofold.errors import Conflict, Fenced, LogMismatch
+from twofold.fail_points import fail_point
 from twofold.log.base import EventLog, RecordBatch
 from twofold.log.records import decoded
 from twofold.plan import layout
@@ -64,7 +65,9 @@ class Worker:
         """Begin a new epoch of these partitions (None: of all) and follow exactly the views of the project in them."""
         taken = list(range(self._log.partitions)) if partitions is None else sorted(partitions)
         self._epochs |= commit(self._store, lambda txn: {partition: _next_epoch(txn, partition) for partition in taken})
+        fail_point("takeover.epoch_taken")
         register_views(self._store, [view.plan for view in self._project.views.values()], taken)
+        fail_point("takeover.registered")
 
     def leave(self, partitions: Collection[int]) -> None:
         """Apply these partitions no more."""
@@ -107,12 +110,15 @@ class Worker:
 
     def _apply(self, pending: Sequence[_Pending]) -> int:
         """Apply record batches in one transaction; returns the number of events."""
+        fail_point("apply.read")
         with self._store.transaction() as txn:
             for partition in {part.partition for part in pending}:
                 self._check_epoch(txn, partition)
                 self._flush_freshness(txn, partition)
             for part in pending:
                 self._apply_part(txn, part)
+            fail_point("apply.before_commit")
+        fail_point("apply.after_commit")
         for partition in {part.partition for part in pending}:
             self._fresh.pop(partition, None)
         self._bell.ring(APPLIED)
@@ -167,6 +173,7 @@ class Worker:
     def close(self) -> None:
         """Commit what is only in memory: the last commit's freshness. Raises Fenced as `catch_up`."""
         for partition in list(self._fresh):
+            fail_point("freshness.before_flush")
             try:
                 with self._store.transaction() as txn:
                     self._check_epoch(txn, partition)

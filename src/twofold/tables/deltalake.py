@@ -11,6 +11,7 @@ import polars as pl
 from arro3.core import RecordBatch, RecordBatchReader, Table
 from deltalake import CommitProperties, DeltaTable, Transaction, WriterProperties, write_deltalake
 
+from twofold.fail_points import fail_point
 from twofold.plan.inputs import MAJOR, MINOR, SYSTEM
 from twofold.progress import Progress, silent
 from twofold.tables.base import Reading
@@ -161,6 +162,7 @@ class _Batches:
             for offset in range(0, self._frame.height, _ROW_GROUP):
                 self._progress(self._stage, offset, self._frame.height)
                 yield from Table.from_arrow(self._frame[offset : offset + _ROW_GROUP]).to_batches()
+                fail_point("archive.writing")
         except BaseException as error:
             self.error = error
             raise
