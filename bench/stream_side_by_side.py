@@ -89,6 +89,21 @@ def folders(events: int, keys: int, firsts: list[int]) -> list[str]:
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
 
 
+CHECKED_EVENTS = 20_000
+
+
+def check(peer: Peer, python: str, keys: int, limit_s: float) -> None:
+    """A peer that is wrong on two days of few events is not timed; raises Lacking."""
+    (folder,), out = folders(CHECKED_EVENTS, keys, [CHECKED_EVENTS]), BUILD / f"stream-out-{peer.name}"
+    shutil.rmtree(out, ignore_errors=True)
+    out.unlink(missing_ok=True)
+    pinned([python, str(PROGRAMS / f"{peer.name}_hourly.py"), folder, str(CHECKED_EVENTS), str(out)], limit_s)
+    checked = subprocess.run([sys.executable, str(HERE / "stream_check.py"), folder, str(out)], capture_output=True, text=True, check=False)
+    if checked.returncode:
+        raise Lacking(f"it is wrong, so nothing is timed: {(checked.stderr.strip().splitlines() or ['no text'])[-1]}")
+    print(f"{peer.name}: {checked.stdout.strip()} hours agree with Polars", file=sys.stderr)
+
+
 @dataclass(frozen=True)
 class Rate:
     """Events a second of the steady part, and the seconds of the whole long run."""
@@ -101,6 +116,7 @@ class Rate:
 def peer_rate(peer: Peer, events: int, keys: int, limit_s: float) -> Rate:
     """Of the difference of two runs."""
     python, counts = python_of(peer), [int(events * peer.share / 5), int(events * peer.share)]
+    check(peer, python, keys, limit_s)
     seconds = []
     for count, folder in zip(counts, folders(events, keys, counts), strict=True):
         seconds.append(pinned([python, str(PROGRAMS / f"{peer.name}_hourly.py"), folder, str(count)], limit_s)[0])

@@ -40,14 +40,28 @@ class _Source(DynamicSource[Event]):
         return _Partition(sys.argv[1])
 
 
-class _Nothing(StatelessSinkPartition[object]):
-    def write_batch(self, items: list[object]) -> None:
-        pass
+Hour = tuple[str, tuple[int, tuple[int, float]]]
+BEGIN, HOUR = datetime(2024, 1, 1, tzinfo=UTC), timedelta(hours=1)
 
 
-class _Sink(DynamicSink[object]):
-    def build(self, step_id: str, worker_index: int, worker_count: int) -> _Nothing:
-        return _Nothing()
+class _Lines(StatelessSinkPartition[Hour]):
+    """Lines of CSV, for the check; without a path nothing."""
+
+    def __init__(self, path: str | None) -> None:
+        self._file = None if path is None else open(path, "w")  # noqa: SIM115 - it lives as long as the flow
+
+    def write_batch(self, items: list[Hour]) -> None:
+        if self._file is not None:
+            self._file.writelines(f"{key},{BEGIN + number * HOUR},{n},{amount!r}\n" for key, (number, (n, amount)) in items)
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+
+
+class _Sink(DynamicSink[Hour]):
+    def build(self, step_id: str, worker_index: int, worker_count: int) -> _Lines:
+        return _Lines(sys.argv[3] if len(sys.argv) > 3 else None)
 
 
 def main() -> None:
@@ -55,7 +69,7 @@ def main() -> None:
     flow = Dataflow("hourly")
     keyed = op.input("events", flow, _Source())
     clock = windowing.EventClock(ts_getter=lambda event: event[0], wait_for_system_duration=timedelta(0))
-    hours = windowing.TumblingWindower(length=timedelta(hours=1), align_to=datetime(2024, 1, 1, tzinfo=UTC))
+    hours = windowing.TumblingWindower(length=HOUR, align_to=BEGIN)
     hourly = windowing.fold_window(
         "hourly",
         keyed,
@@ -65,7 +79,7 @@ def main() -> None:
         folder=lambda state, event: (state[0] + 1, state[1] + event[1]),
         merger=lambda left, right: (left[0] + right[0], left[1] + right[1]),
     )
-    op.output("nothing", hourly.down, _Sink())
+    op.output("results", hourly.down, _Sink())
     run_main(flow)
 
 

@@ -16,7 +16,8 @@ def main() -> None:
             `key` BIGINT, moment TIMESTAMP(6), amount DOUBLE, `at` AS CAST(moment AS TIMESTAMP(3)), WATERMARK FOR `at` AS `at`)
         WITH ('connector' = 'filesystem', 'path' = 'file://{sys.argv[1]}/events.csv', 'format' = 'csv')"""
     )
-    tables.execute_sql("CREATE TABLE hourly (`key` BIGINT, begins TIMESTAMP(3), n BIGINT, amount DOUBLE) WITH ('connector' = 'blackhole')")
+    sink = "'blackhole'" if len(sys.argv) < 4 else f"'filesystem', 'path' = 'file://{sys.argv[3]}', 'format' = 'csv'"
+    tables.execute_sql(f"CREATE TABLE hourly (`key` BIGINT, begins TIMESTAMP(3), n BIGINT, amount DOUBLE) WITH ('connector' = {sink})")
     tables.execute_sql(
         """INSERT INTO hourly SELECT `key`, window_start, COUNT(amount), SUM(amount)
         FROM TABLE(TUMBLE(TABLE events, DESCRIPTOR(`at`), INTERVAL '1' HOUR)) GROUP BY `key`, window_start, window_end"""
