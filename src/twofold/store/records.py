@@ -53,6 +53,24 @@ def _unpacked(slot: bytes, record: bytes) -> tuple[bytes, bytes]:
     return record[4:end], record[end:-4]
 
 
+def sealed(key: bytes, value: bytes) -> bytes:
+    """A value with the CRC-32 over key and value behind it, as it lies in a store that takes keys of any length."""
+    return value + crc32(value, crc32(key)).to_bytes(4, "little")
+
+
+def unsealed(keys: Sequence[bytes], records: Iterable[bytes | None]) -> list[bytes | None]:
+    """The values of sealed records, in the order of their keys; None where there is none. Raises Corrupt."""
+    values: list[bytes | None] = []
+    for key, record in zip(keys, records, strict=True):
+        if record is None:
+            values.append(None)
+        elif crc32(record, crc32(key)) == _INTACT:
+            values.append(record[:-4])
+        else:
+            raise corrupt(key)
+    return values
+
+
 def corrupt(key: bytes) -> Corrupt:
     """The error for a record whose checksum fails."""
     return Corrupt(
