@@ -68,6 +68,7 @@ LIBRARIES = {
     "deltalake": ("tables/deltalake.py",),
     "arro3": ("tables/deltalake.py",),
     "lmdb": ("store/lmdb.py", "store/environments.py", "store/generations.py"),
+    "redis": ("store/servers.py",),
     "nanoarrow": ("log/arrow_stream.py",),
     "confluent_kafka": ("log/kafka*.py",),
     "fastavro": ("log/avro.py",),
@@ -97,6 +98,7 @@ HEAVY = (
     "numba",
     "deltalake",
     "lmdb",
+    "redis",
     "lightgbm",
     "sklearn",
     "pandas",
@@ -325,7 +327,7 @@ def test_the_package_keeps_the_rule(rule: Callable[[Sources], list[str]], packag
 def test_every_listed_library_is_a_dependency() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = project["optional-dependencies"]
-    needed = [*project["dependencies"], *extras["lightgbm"], *extras["sklearn"], *extras["kafka"], *extras["testing"]]
+    needed = [*project["dependencies"], *extras["lightgbm"], *extras["sklearn"], *extras["kafka"], *extras["redis"], *extras["testing"]]
     installed = {
         re.split(r"[<>=\[; ]", line)[0]
         .replace("scikit-learn", "sklearn")

@@ -12,6 +12,9 @@ from typing import Any
 
 from twofold.errors import DefinitionError, NotYet, did_you_mean
 
+REDIS_SCHEMES = ("redis", "rediss", "unix", "redis+cluster", "rediss+cluster")
+"""What the URL of a store on Redis or Valkey begins with."""
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -41,10 +44,12 @@ class Settings:
     def __post_init__(self) -> None:
         if self.log != "sqlite:" and not self.log.startswith("kafka:"):
             raise DefinitionError(f"log = {self.log!r}; it is 'sqlite:', or 'kafka://host:port?prefix=name.'")
-        later = {"store": "lmdb:", "compute": "local"}
-        for name, embedded in later.items():
-            if getattr(self, name) != embedded:
-                raise NotYet(f"{name} = {getattr(self, name)!r} is not carried out by this version; use {embedded!r}")
+        if self.store != "lmdb:" and self.store.partition("://")[0] not in REDIS_SCHEMES:
+            raise DefinitionError(
+                f"store = {self.store!r}; it is 'lmdb:', or 'redis://host:port/db?name=...' (also {', '.join(REDIS_SCHEMES[1:])})"
+            )
+        if self.compute != "local":
+            raise NotYet(f"compute = {self.compute!r} is not carried out by this version; use 'local'")
         if "://" in self.tables:
             raise NotYet(f"tables = {self.tables!r} is not carried out by this version; use a folder")
         if self.clock not in ("system", "replay"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import tempfile
@@ -10,20 +11,24 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import redis
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+from redis_server import RedisServer
 
 from twofold.errors import DataError, StoreUnavailable
 from twofold.store import records
-from twofold.store.base import Store
+from twofold.store.base import SHARD_BYTES, Store, Transaction, commit
 from twofold.store.lmdb import LmdbStore
 from twofold.store.memory import MemoryStore
+from twofold.store.redis import RedisStore
 
-KINDS: dict[str, Callable[[Path], Store]] = {
+EMBEDDED: dict[str, Callable[[Path], Store]] = {
     "memory": lambda _: MemoryStore(timeout_s=0.2),
     "lmdb": lambda path: LmdbStore(path, timeout_s=0.2),
 }
+"""They promise more: one moment of all shards for a snapshot, all shards committed as one, turns of writers, scans of any prefix."""
 
 A, B, LONG = b"a" * 479, b"b" * 2000, b"\x00" * 600
 ODD_KEYS = [
@@ -58,11 +63,31 @@ ODD_KEYS = [
 ]
 
 
-@pytest.fixture(params=KINDS)
+def opened(kind: str, path: Path, server: Callable[[], RedisServer]) -> Store:
+    """The store that belongs to a folder; the same one again for the same folder."""
+    if kind in EMBEDDED:
+        return EMBEDDED[kind](path)
+    return RedisStore(f"{server().url}?name={hashlib.sha256(str(path).encode()).hexdigest()[:16]}")
+
+
+@pytest.fixture(params=[*EMBEDDED, "redis"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
-    store = KINDS[request.param](tmp_path / "store")
+    store = opened(request.param, tmp_path / "store", lambda: request.getfixturevalue("redis_server"))
     yield store
     store.close()
+
+
+@pytest.fixture(params=EMBEDDED)
+def embedded(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
+    store = EMBEDDED[request.param](tmp_path / "store")
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def head(store: Store) -> bytes:
+    """What the keys of a test begin with that scans them: stores on servers scan within a shard."""
+    return b"sh" if store.has_many_writers else b""
 
 
 def put(store: Store, **entries: bytes) -> None:
@@ -73,7 +98,23 @@ def put(store: Store, **entries: bytes) -> None:
 
 def content(store: Store) -> dict[bytes, bytes]:
     with store.snapshot() as snapshot:
-        return dict(snapshot.scan(b""))
+        if not isinstance(store, RedisStore):
+            return dict(snapshot.scan(b""))
+        found: dict[bytes, bytes] = {}
+        for shard in shards_of(store):
+            if len(shard) == SHARD_BYTES:
+                found |= dict(snapshot.scan(shard))
+            elif (value := snapshot.get(shard)) is not None:
+                found[shard] = value
+        return found
+
+
+def shards_of(store: RedisStore) -> list[bytes]:
+    """Every shard that has ever been written to."""
+    place = f"tw:{store._name}:{{{store._name}/"
+    with redis.Redis.from_url(store.url.partition("?")[0]) as client:
+        names = [name.decode() for name in client.scan_iter(f"{place}*:entries")]
+    return [bytes.fromhex(name.removeprefix(place).removesuffix("}:entries")) for name in names]
 
 
 def states_of(store: Store, name: str, keys: list[bytes]) -> list[bytes | None] | None:
@@ -94,7 +135,8 @@ def test_what_is_not_there_is_none(store: Store) -> None:
         assert snapshot.get(b"a") is None
         assert snapshot.multi_get([b"a", b"", LONG]) == [None, None, None]
         assert snapshot.multi_get([]) == []
-        assert list(snapshot.scan(b"")) == []
+        assert list(snapshot.scan(b"sh")) == []
+    assert content(store) == {}
 
 
 def test_values_come_in_the_order_of_the_keys_asked_for(store: Store) -> None:
@@ -130,42 +172,55 @@ def test_a_transaction_that_raises_changes_nothing(store: Store) -> None:
     assert content(store) == {b"a": b"1", b"b": b"2", b"c": b"3"}
 
 
-def test_a_transaction_reads_its_own_writes(store: Store) -> None:
-    put(store, a=b"1", b=b"2", ab=b"3")
+def test_a_transaction_reads_its_own_writes(store: Store, head: bytes) -> None:
+    a, aa, ab, ac, b = (head + key for key in (b"a", b"aa", b"ab", b"ac", b"b"))
     with store.transaction() as transaction:
-        transaction.put(b"a", b"new")
-        transaction.put(b"aa", b"more")
-        transaction.delete(b"ab")
-        transaction.delete(b"absent")
-        assert transaction.get(b"a") == b"new"
-        assert transaction.multi_get([b"aa", b"ab", b"b"]) == [b"more", None, b"2"]
-        assert list(transaction.scan(b"a")) == [(b"a", b"new"), (b"aa", b"more")]
-    assert content(store) == {b"a": b"new", b"aa": b"more", b"b": b"2"}
+        for key, value in ((a, b"1"), (b, b"2"), (ab, b"3"), (ac, b"4")):
+            transaction.put(key, value)
+    with store.transaction() as transaction:
+        transaction.put(a, b"new")
+        transaction.put(aa, b"more")
+        transaction.delete(ab)
+        transaction.delete(head + b"absent")
+        assert transaction.get(a) == b"new"
+        assert transaction.multi_get([aa, ab, b]) == [b"more", None, b"2"]
+        assert list(transaction.scan(a)) == [(a, b"new"), (aa, b"more"), (ac, b"4")]
+        assert list(transaction.scan(a, 3)) == [(a, b"new"), (aa, b"more"), (ac, b"4")]
+        assert list(transaction.scan(a, 2)) == [(a, b"new"), (aa, b"more")]
+        assert list(transaction.scan(a, 0)) == []
+    assert content(store) == {a: b"new", aa: b"more", ac: b"4", b: b"2"}
 
 
-def test_a_scan_of_a_transaction_is_not_disturbed_by_its_writes(store: Store) -> None:
-    put(store, a1=b"", a2=b"", a3=b"", b=b"")
+def test_a_scan_of_a_transaction_is_not_disturbed_by_its_writes(store: Store, head: bytes) -> None:
+    a = head + b"a"
+    with store.transaction() as transaction:
+        for key in (a + b"1", a + b"2", a + b"3", head + b"b"):
+            transaction.put(key, b"")
     seen = []
     with store.transaction() as transaction:
-        for key, _ in transaction.scan(b"a"):
+        for key, _ in transaction.scan(a):
             seen.append(key)
-            transaction.delete(b"a2")
+            transaction.delete(a + b"2")
             transaction.delete(key)
-            transaction.put(b"a4" + key, b"")
-    assert seen == [b"a1", b"a2", b"a3"]
-    assert sorted(content(store)) == [b"a4a1", b"a4a2", b"a4a3", b"b"]
+            transaction.put(a + b"4" + key, b"")
+    assert seen == [a + b"1", a + b"2", a + b"3"]
+    assert sorted(content(store)) == [a + b"4" + a + b"1", a + b"4" + a + b"2", a + b"4" + a + b"3", head + b"b"]
 
 
-def test_a_scan_gives_a_prefix_in_the_order_of_keys(store: Store) -> None:
-    keys = [b"a", b"b", b"ba", b"bb\x00", b"bb", b"b\xff", b"c", b"\xff", b"\xff\xff"]
+@pytest.mark.parametrize("shard", [b"sh", b"\x00\x00", b"\xff\xff", b"\x61\xff"])
+def test_a_scan_gives_a_prefix_in_the_order_of_keys(store: Store, head: bytes, shard: bytes) -> None:
+    head = head and shard
+    keys = [head + key for key in (b"a", b"b", b"ba", b"bb\x00", b"bb", b"b\xff", b"c", b"\xff", b"\xff\xff")]
     with store.transaction() as transaction:
         for key in keys:
             transaction.put(key, key)
     with store.snapshot() as snapshot:
-        assert [key for key, _ in snapshot.scan(b"b")] == [b"b", b"ba", b"bb", b"bb\x00", b"b\xff"]
-        assert [key for key, _ in snapshot.scan(b"\xff")] == [b"\xff", b"\xff\xff"]
-        assert list(snapshot.scan(b"d")) == []
-        assert [key for key, _ in snapshot.scan(b"")] == sorted(keys)
+        assert [key for key, _ in snapshot.scan(head + b"b")] == [head + key for key in (b"b", b"ba", b"bb", b"bb\x00", b"b\xff")]
+        assert [key for key, _ in snapshot.scan(head + b"b", 2)] == [head + b"b", head + b"ba"]
+        assert [key for key, _ in snapshot.scan(head + b"\xff")] == [head + b"\xff", head + b"\xff\xff"]
+        assert list(snapshot.scan(head + b"d")) == []
+        assert list(snapshot.scan(head + b"b", 0)) == []
+        assert [key for key, _ in snapshot.scan(head)] == sorted(keys)
 
 
 def test_odd_keys_are_keys_like_others(store: Store) -> None:
@@ -175,6 +230,10 @@ def test_odd_keys_are_keys_like_others(store: Store) -> None:
     with store.snapshot() as snapshot:
         assert snapshot.multi_get(ODD_KEYS) == [b"of " + key for key in ODD_KEYS]
         for prefix in [b"", *ODD_KEYS, A + b"\x7f", b"\x00" * 550, b"b" * 1999]:
+            if store.has_many_writers and len(prefix) < SHARD_BYTES:
+                with pytest.raises(DataError, match="bytes of a shard"):
+                    snapshot.scan(prefix)
+                continue
             assert list(snapshot.scan(prefix)) == [(k, b"of " + k) for k in sorted(ODD_KEYS) if k.startswith(prefix)]
     with store.transaction() as transaction:
         for key in ODD_KEYS[::2]:
@@ -206,7 +265,8 @@ def test_a_key_is_never_taken_for_another_that_shares_its_slot(store: Store, mon
         assert content(store) == {one: b"one"}
 
 
-def test_a_snapshot_does_not_see_later_commits(store: Store) -> None:
+def test_a_snapshot_does_not_see_later_commits(embedded: Store) -> None:
+    store = embedded
     put(store, a=b"1", b=b"2")
     with store.snapshot() as early:
         put(store, a=b"new", c=b"3")
@@ -249,10 +309,38 @@ def test_a_closed_store_says_so(store: Store) -> None:
         store.write_generation("g", [])
 
 
+def test_what_many_threads_commit_is_neither_lost_nor_doubled(store: Store) -> None:
+    patient = LmdbStore(store._path) if isinstance(store, LmdbStore) else MemoryStore() if isinstance(store, MemoryStore) else None
+    shared = patient or store
+
+    def increment(transaction: Transaction) -> None:
+        for key in (b"one", b"two"):
+            transaction.put(key, b"%d" % (int(transaction.get(key) or b"0") + 1))
+
+    def increments() -> None:
+        for _ in range(20):
+            commit(shared, increment)
+
+    threads = [threading.Thread(target=increments) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    one, two = (int(value) for value in content(shared).values())
+    assert one >= 80  # shards of servers are committed one after the other: where the second conflicts, the first is committed again
+    assert two == 80
+    if not shared.has_many_writers:
+        assert one == 80
+    if patient is not None:
+        patient.close()
+
+
 # --- turns
 
 
-def test_threads_take_turns(store: Store) -> None:
+def test_threads_take_turns(embedded: Store) -> None:
+    store = embedded
+
     def increment() -> None:
         for _ in range(20):
             with store.transaction() as transaction:
@@ -270,7 +358,8 @@ def test_threads_take_turns(store: Store) -> None:
     store.close()
 
 
-def test_a_writer_waits_no_longer_than_the_timeout_and_learns_whom_for(store: Store) -> None:
+def test_a_writer_waits_no_longer_than_the_timeout_and_learns_whom_for(embedded: Store) -> None:
+    store = embedded
     entered, leave = threading.Event(), threading.Event()
 
     def hold() -> None:
@@ -293,7 +382,8 @@ def test_a_writer_waits_no_longer_than_the_timeout_and_learns_whom_for(store: St
     assert content(store) == {b"a": b"held", b"b": b"1"}
 
 
-def test_a_transaction_inside_another_of_the_thread_is_refused(store: Store) -> None:
+def test_a_transaction_inside_another_of_the_thread_is_refused(embedded: Store) -> None:
+    store = embedded
     with store.transaction() as outer:
         outer.put(b"a", b"1")
         with pytest.raises(StoreUnavailable, match="inside a transaction already"), store.transaction():
@@ -496,15 +586,19 @@ writes = st.lists(st.tuples(keys, st.none() | values), max_size=12)
 
 class Walk(RuleBasedStateMachine):
     kind = ""
+    server: RedisServer
 
     def __init__(self) -> None:
         super().__init__()
         self.path = Path(tempfile.mkdtemp())
-        self.store = KINDS[self.kind](self.path / "store")
+        self.store = opened(self.kind, self.path / "store", lambda: self.server)
         self.model: dict[bytes, bytes] = {}
         self.generations: dict[str, dict[bytes, bytes]] = {}
         self.open_snapshot: tuple | None = None
         self.open_generation: tuple | None = None
+
+    def scannable(self, prefix: bytes) -> bytes:
+        return prefix.ljust(SHARD_BYTES, b"\x00") if self.store.has_many_writers else prefix
 
     def apply(self, transaction, changes, model) -> None:
         for key, value in changes:
@@ -515,7 +609,7 @@ class Walk(RuleBasedStateMachine):
                 transaction.put(key, value)
                 model[key] = value
         if changes:
-            prefix = changes[-1][0][:480]
+            prefix = self.scannable(changes[-1][0][:480])
             assert list(transaction.scan(prefix)) == sorted((k, v) for k, v in model.items() if k.startswith(prefix))
             assert transaction.get(changes[0][0]) == model.get(changes[0][0])
 
@@ -541,10 +635,11 @@ class Walk(RuleBasedStateMachine):
 
     @rule(prefix=keys)
     def scan(self, prefix) -> None:
+        prefix = self.scannable(prefix)
         with self.store.snapshot() as snapshot:
             assert list(snapshot.scan(prefix)) == sorted((k, v) for k, v in self.model.items() if k.startswith(prefix))
 
-    @precondition(lambda self: self.open_snapshot is None)
+    @precondition(lambda self: self.open_snapshot is None and not self.store.has_many_writers)
     @rule()
     def open(self) -> None:
         context = self.store.snapshot()
@@ -614,3 +709,10 @@ TestMemoryWalk = MemoryWalk.TestCase
 TestMemoryWalk.settings = settings(max_examples=40, stateful_step_count=30)
 TestLmdbWalk = LmdbWalk.TestCase
 TestLmdbWalk.settings = settings(max_examples=20, stateful_step_count=25)
+
+
+def test_redis_walk(redis_server: RedisServer) -> None:
+    class RedisWalk(Walk):
+        kind, server = "redis", redis_server
+
+    run_state_machine_as_test(RedisWalk, settings=settings(max_examples=15, stateful_step_count=25))

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import socket
 import subprocess
+import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
+from typing import Self
 
 import redis
 
-_PROGRAM = shutil.which("redis-server") or shutil.which("valkey-server")
+_ENGINES = Path(os.environ.get("TWOFOLD_ENGINES", Path(sys.prefix) / "engines"))
+_PROGRAM = shutil.which("redis-server") or shutil.which("valkey-server") or shutil.which("redis-server", path=str(_ENGINES))
 
 
-def why_missing() -> str:
+def why_no_redis() -> str:
     """Why no server can be started; empty where one can."""
     return "" if _PROGRAM else "there is no redis-server (on Debian: apt install redis-server)"
 
@@ -38,6 +40,12 @@ class RedisServer:
     @property
     def url(self) -> str:
         return f"redis://127.0.0.1:{self.port}/0"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
 
     def client(self) -> redis.Redis:
         """A client of one's own, which tests look behind the store with."""
@@ -69,13 +77,3 @@ class RedisServer:
             self.process.kill()
             self.process.wait()
             self.process = None
-
-
-@contextmanager
-def redis_server(folder: Path, *options: str) -> Iterator[RedisServer]:
-    """A server that is killed at the end."""
-    server = RedisServer(folder, *options)
-    try:
-        yield server
-    finally:
-        server.kill()

@@ -18,7 +18,7 @@ from twofold.settings import Settings
 if TYPE_CHECKING:
     from twofold.batch.spill import Scratch
     from twofold.registry.sqlite import SqliteRegistry
-    from twofold.store.lmdb import LmdbStore
+    from twofold.store.base import Store
     from twofold.tables.deltalake import DeltaTables
 
 APPENDED, APPLIED, PLAN = "appended", "applied", "plan"
@@ -57,8 +57,12 @@ class Home:
         return SqliteLog(self.settings.home / "log.sqlite", self.settings.partitions)
 
     @functools.cached_property
-    def store(self) -> LmdbStore:
+    def store(self) -> Store:
         """The online store."""
+        if self.settings.store != "lmdb:":
+            from twofold.store.redis import RedisStore
+
+            return RedisStore(self.settings.store)
         from twofold.store.lmdb import LmdbStore
 
         return LmdbStore(self.settings.home / "store")

@@ -49,7 +49,7 @@ class RedisStore:
 
     def __init__(self, url: str, timeout_s: float = 5.0) -> None:
         address = address_of(url)
-        self._name = address.name
+        self.url, self._name = url, address.name
         self._servers = connect(address, timeout_s)
         self._generations = RedisGenerations(self._servers, address.name)
         self._shards: dict[bytes, _Shard] = {}

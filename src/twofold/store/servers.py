@@ -34,10 +34,10 @@ from redis.exceptions import (
 from redis.retry import Retry
 
 from twofold.errors import DefinitionError, StoreUnavailable
+from twofold.settings import REDIS_SCHEMES
 
 Command = Sequence[bytes | str | int]
 
-SCHEMES = ("redis", "rediss", "unix", "redis+cluster", "rediss+cluster")
 OLDEST = (7, 0)
 
 _CODE = files("twofold.store").joinpath("redis_functions.lua").read_text()
@@ -66,8 +66,8 @@ class Address:
 def address_of(url: str) -> Address:
     """The address in a URL such as `redis://user:password@host:6379/0?name=flights`. Raises DefinitionError."""
     parts = urlsplit(url)
-    if parts.scheme not in SCHEMES:
-        raise DefinitionError(f"the store's URL begins with {parts.scheme or url!r}; it is one of {', '.join(SCHEMES)}")
+    if parts.scheme not in REDIS_SCHEMES:
+        raise DefinitionError(f"the store's URL begins with {parts.scheme or url!r}; it is one of {', '.join(REDIS_SCHEMES)}")
     options = parse_qsl(parts.query, keep_blank_values=True)
     name = dict(options).get("name", "twofold")
     if not name or len(name) > 100 or not set(name) <= _NAME_MARKS:
