@@ -65,6 +65,8 @@ SLOW = (
     "tests/parity/test_several_sources.py::test_both_layers",
     "tests/docs/test_docs.py::test_code_blocks_run",
     "tests/laws/test_distinct.py::test_the_standard_error",
+    "tests/contracts/test_kafka_log.py::test_a_broker_that_is_killed",
+    "tests/whole/test_kafka.py::test_a_worker_outlives",
     "tests/whole/test_audit.py",
     "tests/whole/test_labels_whole.py",
     "tests/whole/test_long_work.py",

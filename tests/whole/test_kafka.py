@@ -8,6 +8,7 @@ import itertools
 import json
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ import fastavro
 import pytest
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewTopic
-from kafka_broker import KafkaBroker
+from kafka_broker import KafkaBroker, why_missing
 
 import twofold as tw
 from twofold.errors import DataError, LogUnavailable
@@ -268,6 +269,40 @@ def test_an_avro_topic_with_a_schema_registry(
     assert [handler.asked.count(f"/schemas/ids/{number}") for number in (7, 8)] == [1, 1]
 
 
+def test_a_worker_outlives_a_broker_that_is_killed(tmp_path: Path, clock: tw.ManualClock, capsys: pytest.CaptureFixture[str]) -> None:
+    if reason := why_missing():
+        pytest.skip(reason)
+    (tmp_path / "broker").mkdir()
+    broker, ended = KafkaBroker(tmp_path / "broker"), threading.Event()
+    handle = project.open(home=tmp_path / "home", clock=clock, log=f"kafka://{broker.servers}", kafka={"socket.timeout.ms": 2000})
+    worker = threading.Thread(target=handle.stream, args=(ended.is_set,))
+    try:
+        handle.build_missing()
+        rows = [order(number) for number in range(4)]
+        handle.append("orders", rows[:2])
+        worker.start()
+        until(lambda: totals(handle) == expected(*rows[:2]))
+        broker.kill()
+        told: list[str] = []
+        until(lambda: bool(told.append(capsys.readouterr().out) or "the log does not answer" in "".join(told)))
+        broker.start()
+        handle.append("orders", rows)
+        until(lambda: totals(handle) == expected(*rows))
+        assert handle.status().dead_letters == 0
+    finally:
+        ended.set()
+        worker.join(30)
+        handle.close()
+        broker.kill()
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
 def test_a_worker_follows_without_a_bell(kafka: KafkaBroker, opened: Callable[..., Any], topic: str) -> None:
     handle = opened(topic=topic)
     handle.catch_up()
@@ -277,10 +312,8 @@ def test_a_worker_follows_without_a_bell(kafka: KafkaBroker, opened: Callable[..
     try:
         for number in range(3):
             produce(kafka, topic, json.dumps(order(number)).encode())
-            reached = threading.Event()
-            while totals(handle) != expected(*[order(each) for each in range(number + 1)]):
-                assert not reached.wait(0.005)
-                assert worker.is_alive()
+            rows = [order(each) for each in range(number + 1)]
+            until(lambda rows=rows: totals(handle) == expected(*rows))  # type: ignore[misc]
     finally:
         ended.set()
         worker.join(20)

@@ -34,6 +34,7 @@ class Received(Protocol):
 
 
 _LATEST, _EARLIEST = OffsetSpec.latest(), OffsetSpec.earliest()  # type: ignore[no-untyped-call]
+_RECENT_S = 30.0
 _POLL_WAIT_MS = 20
 """So long the broker may hold an answer back where there is nothing new; a seek waits for it."""
 
@@ -45,7 +46,7 @@ class Clients:
         self.settings, self.timeout_s = settings, timeout_s
         self._process = os.getpid()
         self._is_closed = False
-        self._last_error = ""
+        self._complaint, self._complained_s = "", 0.0
         self._admin = self._made(AdminClient, {})
 
     @property
@@ -66,6 +67,7 @@ class Clients:
             "allow.auto.create.topics": False,
             "fetch.wait.max.ms": _POLL_WAIT_MS,
             "fetch.error.backoff.ms": 50,
+            "fetch.queue.backoff.ms": 20,
             "queued.max.messages.kbytes": 32 * 1024,
         }
         return self._made(Consumer, options)
@@ -102,7 +104,7 @@ class Clients:
 
     def _note(self, error: KafkaError) -> None:
         """What a client last complained of by itself; the text of a later LogUnavailable has it."""
-        self._last_error = str(error.str())
+        self._complaint, self._complained_s = str(error.str()), time.monotonic()
 
     def refuse_misuse(self) -> None:
         """Raises LogUnavailable where the log was closed, or opened before this process was forked."""
@@ -115,8 +117,9 @@ class Clients:
             )
 
     def close(self) -> None:
-        """Refuse all later calls."""
+        """Refuse all later calls, and release what asks for offsets and topics."""
         self._is_closed = True
+        self.__dict__.pop("_admin", None)
 
     @property
     def is_closed(self) -> bool:
@@ -129,7 +132,8 @@ class Clients:
 
     def unavailable(self, doing: str, why: str = "") -> LogUnavailable:
         """The error for a broker that did not do something in time."""
-        reason = why or self._last_error or f"no answer within {self.timeout_s:g} s"
+        is_recent = time.monotonic() < self._complained_s + _RECENT_S
+        reason = why or (self._complaint if is_recent else "") or f"no answer within {self.timeout_s:g} s"
         return LogUnavailable(
             f"Kafka at {self.settings.servers} did not {doing}: {reason}; see whether the broker runs and can be reached, then try again"
         )

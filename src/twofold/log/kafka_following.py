@@ -33,6 +33,8 @@ class _Followed:
     buffer: deque[Received] = field(default_factory=deque)
     is_resting: bool = False
     refusal: str = ""
+    complaint: str = ""
+    """What the consumer said last, where it is no refusal: it goes on trying."""
 
     def skip_to(self, offset: int) -> None:
         """Drop what lies before an offset that is not beyond `position`."""
@@ -75,7 +77,9 @@ class Following:
                 if time.monotonic() > deadline:
                     if followed.buffer:
                         break
-                    raise self._clients.unavailable(f"give the records of {place[0]}/{place[1]} from offset {offset} on")
+                    raise self._clients.unavailable(
+                        f"give the records of {place[0]}/{place[1]} from offset {offset} on", followed.complaint
+                    )
             return self._handed_out(place, followed, max_records)
 
     def _handed_out(self, place: Place, followed: _Followed, max_records: int) -> tuple[list[Received], int]:
@@ -206,3 +210,5 @@ def _note(followed: _Followed, message: Received) -> None:
         followed.position = max(followed.position, message.offset())
     elif error.code() in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
         followed.refusal = error.str()
+    else:
+        followed.complaint = error.str()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -180,10 +181,16 @@ class Topics:
             try:
                 future = self._clients.admin.describe_topics(TopicCollection([name]))[name]
                 told: Any = self._clients.answer(future, f"describe topic {name!r}", deadline)
-                return Described(str(told.topic_id), len(told.partitions))
+                return Described(_uuid(told.topic_id), len(told.partitions))
             except KafkaException as error:
                 if error.args[0].code() in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError.TOPIC_EXCEPTION):
                     return None
                 if not error.args[0].retriable() or time.monotonic() > deadline:
                     raise self._clients.unavailable(f"describe topic {name!r}", error.args[0].str()) from None
             time.sleep(0.05)
+
+
+def _uuid(topic_id: Any) -> str:
+    """The usual text of an id; the broker's own is base64, which no address holds unquoted."""
+    words = (topic_id.get_most_significant_bits(), topic_id.get_least_significant_bits())
+    return str(uuid.UUID(bytes=b"".join(word.to_bytes(8, "big", signed=True) for word in words)))

