@@ -54,6 +54,7 @@ class DeltaTables:
 
     def archive(self, source: str, partition: int, frame: pl.DataFrame, end_offset: int) -> None:
         if end_offset > self.archived(source, partition):
+            self._remove_left_over(self._open("archive", source), self._path("archive", source))
             self._append("archive", source, frame, [Transaction(f"partition:{partition}", end_offset)])
 
     def archived(self, source: str, partition: int) -> int:
@@ -123,15 +124,13 @@ class DeltaTables:
             raise
 
     def _remove_left_over(self, table: DeltaTable | None, folder: Path) -> None:
-        """Remove files of loads that were killed: no version of the table names them."""
-        known: set[str] = set()
-        if table is not None:
-            # Files that another tool has replaced belong to older versions, and stay.
-            replaced = table.vacuum(retention_hours=0, dry_run=True, enforce_retention_duration=False)
-            known = {Path(path).name for path in (*table.file_uris(), *replaced)}
-        for path in folder.glob("*.parquet"):
-            if path.name not in known:
-                path.unlink(missing_ok=True)
+        for path in _left_over(table, folder):
+            path.unlink(missing_ok=True)
+
+    def left_over(self) -> list[Path]:
+        """Files of loads and archivings that were killed; the next one into the same table removes them."""
+        tables = [path.parent for path in self._folder.glob("*/*/_delta_log")]
+        return [path for folder in tables for path in _left_over(DeltaTable(folder), folder)]
 
     def _read(self, kind: str, source: str, condition: pl.Expr) -> pl.DataFrame | None:
         table = self._open(kind, source)
@@ -139,6 +138,16 @@ class DeltaTables:
         if not files:
             return None
         return pl.scan_parquet(files, missing_columns="insert").filter(condition).collect()
+
+
+def _left_over(table: DeltaTable | None, folder: Path) -> list[Path]:
+    """Files of rows that no version of the table names."""
+    known: set[str] = set()
+    if table is not None:
+        # Files that another tool has replaced belong to older versions, and stay.
+        replaced = table.vacuum(retention_hours=0, dry_run=True, enforce_retention_duration=False)
+        known = {Path(path).name for path in (*table.file_uris(), *replaced)}
+    return [path for path in folder.glob("*.parquet") if path.name not in known]
 
 
 def _numbered(frame: pl.DataFrame, version: int, time: str | None) -> pl.DataFrame:

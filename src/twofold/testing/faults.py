@@ -1,0 +1,182 @@
+"""What must hold of a home after any fault, whatever was killed where: each breach in words; how faults come about is not known here.
+
+On an opened project, after the fault and a restart: `assert not broken_promises(opened, acknowledged)`; after a build that went well
+also `assert not left_over(opened)`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from twofold.algebra.base import LOG_ORDER
+from twofold.log.base import Position, RecordBatch
+from twofold.log.records import decoded
+from twofold.plan import layout
+from twofold.plan.counting import too_far_in_the_future
+from twofold.plan.inputs import MINOR
+from twofold.plan.serving import SourcePlan
+from twofold.runtime.opened import Opened
+from twofold.store.base import Snapshot
+from twofold.stream.dead_letters import dead_letters
+from twofold.testing.modes import Truth
+
+Place = tuple[str, int]
+"""A source and a partition of it."""
+
+
+def broken_promises(
+    opened: Opened, acknowledged: Iterable[tuple[str, Sequence[str]]], applied_before: Mapping[Place, int] | None = None
+) -> list[str]:
+    """What is wrong with log, offsets, dead letters, pointers and the index of duplicates; empty where all is well.
+
+    `acknowledged` are (position, ids of its events in any order) of every append that was answered. `applied_before` are applied
+    offsets as they were seen earlier. That values are right is another question: see `twofold.testing.modes`.
+    """
+    broken = [*_lost(opened, acknowledged)]
+    for source in opened.compiled.sources.values():
+        if source.time is not None:
+            broken += _balance(opened, source, applied_before or {})
+    with opened.home.store.snapshot() as snapshot:
+        broken += _pointers(opened, snapshot)
+        for source in opened.compiled.sources.values():
+            broken += _index(opened, snapshot, source)
+    return broken
+
+
+def applied_offsets(opened: Opened) -> dict[Place, int]:
+    """The offset after the last applied event of every place."""
+    sources = [source.name for source in opened.compiled.sources.values() if source.time is not None]
+    places = [(source, partition) for source in sources for partition in range(opened.home.log.partitions)]
+    with opened.home.store.snapshot() as snapshot:
+        stored = snapshot.multi_get([layout.offset_key(*place) for place in places])
+    return {place: layout.decode_int(raw) for place, raw in zip(places, stored, strict=True)}
+
+
+def _batches(opened: Opened, source: str, partition: int, offset: int = 0) -> list[RecordBatch]:
+    end = opened.home.log.end_offsets([source])[source, partition]
+    return opened.home.log.read(source, partition, offset, end) if offset < end else []
+
+
+def _lost(opened: Opened, acknowledged: Iterable[tuple[str, Sequence[str]]]) -> Iterator[str]:
+    """Acknowledged events that do not lie below their position."""
+    first: dict[tuple[Place, str], int] = {}
+    for source in opened.compiled.sources.values():
+        for partition in range(opened.home.log.partitions) if source.id is not None else ():
+            frame, _ = decoded(_batches(opened, source.name, partition), source)
+            for identity, offset in frame.select(source.id, MINOR).iter_rows():
+                first.setdefault(((source.name, partition), identity), offset)
+    for text, ids in acknowledged:
+        position, missing = Position.parse(text), set(ids)
+        if position.log != opened.home.log.uuid:
+            yield f"position {text} was given by another log than {opened.home.log.uuid}"
+            continue
+        for place, end in position.offsets.items():
+            held = opened.home.log.end_offsets([place[0]])[place]
+            if held < end:
+                yield f"{place} was acknowledged up to {end} and ends at {held}"
+            missing -= {identity for identity in missing if first.get((place, identity), end) < end}
+        if missing:
+            yield f"acknowledged at {text}, but not in the log there: {sorted(missing)}"
+
+
+def _balance(opened: Opened, source: SourcePlan, before: Mapping[Place, int]) -> Iterator[str]:
+    """In = applied + dead letters + duplicates, by a decision of its own on every event; offsets lie in the log and do not go back."""
+    applied = applied_offsets(opened)
+    ends = opened.home.log.end_offsets([source.name])
+    with opened.home.store.snapshot() as snapshot:
+        letters = list(dead_letters(snapshot, opened.home.log.partitions, source.name))
+    for partition in range(opened.home.log.partitions):
+        place = source.name, partition
+        if not before.get(place, 0) <= applied[place] <= ends[place]:
+            yield f"{place} is applied up to {applied[place]}, was up to {before.get(place, 0)}, and the log ends at {ends[place]}"
+        frame, unreadable = decoded(_batches(opened, *place), source)
+        far = frame.filter(too_far_in_the_future(source))[MINOR].to_list() if frame.height else []
+        expected = dict.fromkeys(far, 1) | {found.batch.first_offset: found.batch.count for found in unreadable}
+        expected = {offset: count for offset, count in expected.items() if offset < applied[place]}
+        got = {letter.offset: letter.count for letter in letters if letter.partition == partition}
+        if got != expected:
+            yield f"{place} has dead letters {got}, by the log they are {expected} (offset: how many)"
+
+
+def _pointers(opened: Opened, snapshot: Snapshot) -> Iterator[str]:
+    """Pointers that name no generation, places that lie beyond what is applied."""
+    for view in opened.compiled.views.values():
+        plan = view.plan
+        raw = snapshot.get(layout.pointer_key(plan.version))
+        if raw is None:
+            continue
+        pointer = layout.decode_pointer(raw)
+        if pointer.generation is not None:
+            generation = opened.home.store.generation(pointer.generation)
+            if generation is None:
+                yield f"{plan.name} points to the generation {pointer.generation}, which is not there"
+            else:
+                generation.close()
+        for partition in range(opened.home.log.partitions):
+            raw = snapshot.get(layout.place_key(plan.version, partition))
+            applied = tuple(map(layout.decode_int, snapshot.multi_get(layout.offset_keys(plan, partition))))
+            if raw is not None and any(a < b for a, b in zip(applied, layout.decode_place(raw).began, strict=True)):
+                yield f"the delta of {plan.name} in partition {partition} begins beyond the applied offsets {applied}: {raw!r}"
+
+
+def _index(opened: Opened, snapshot: Snapshot, source: SourcePlan) -> Iterator[str]:
+    """Ids and the order of their stamps say the same; each of a partition stands for an event that counts."""
+    if source.id is None or source.dedupe_us is None:
+        return
+    for partition in (None, *range(opened.home.log.partitions)):
+        by_id = layout.duplicate_key(source.name, partition, b"")
+        by_time = layout.duplicate_by_time_prefix(source.name, partition)
+        stamps = {key[len(by_id) :]: layout.decode_int(raw) for key, raw in snapshot.scan(by_id)}
+        ordered = {(key[len(by_time) + 8 :], int.from_bytes(key[len(by_time) :][:8], "big") - 2**63) for key, _ in snapshot.scan(by_time)}
+        if missing := set(stamps.items()) - ordered:
+            yield f"ids of {source.name}/{partition} that are in no order of time: {sorted(missing)[:5]}"
+        if missing_ids := {identity for identity, _ in ordered} - stamps.keys():
+            yield f"ids of {source.name}/{partition} of which only the time is known: {sorted(missing_ids)[:5]}"
+
+
+def counted_once(opened: Opened, view: str, feature: str, value: int) -> list[str]:
+    """Whether a stream view by no key, whose `feature` counts all events, holds each that counts once (`value`: what was read)."""
+    truth, applied = Truth(opened, view), applied_offsets(opened)
+    began = opened.began(view)
+    plan = truth.view.plan
+    due = 0
+    for event in truth.events:
+        source, major, minor = event.position
+        if major >= LOG_ORDER:
+            name, partition = plan.sources[source], major - LOG_ORDER
+            due += layout.of_source(began, plan, name)[partition] <= minor < applied[name, partition]
+    return [] if value == due else [f"{view}.{feature} has counted {value} events, by the log they are {due}"]
+
+
+def left_over(opened: Opened) -> list[str]:
+    """What a killed process left and a build that went well should have removed; empty where all is clean."""
+    home, store = opened.home, opened.home.store
+    found = [f"spilled rows {path.name}" for path in home.scratch.folder.glob("*") if path.is_dir()]
+    with store.snapshot() as snapshot:
+        pointers = {view.plan.version: snapshot.get(layout.pointer_key(view.plan.version)) for view in opened.compiled.views.values()}
+        named = {layout.decode_pointer(raw).generation for raw in pointers.values() if raw is not None} - {None}
+        for partition in range(home.log.partitions):
+            found += [f"marker {key!r}" for key, _ in snapshot.scan(layout.rubbish_prefix(partition))]
+            live = tuple(_live_deltas(opened, snapshot, partition))
+            found += [f"delta entry {key!r}" for key, _ in snapshot.scan(layout.deltas_of(partition)) if not key.startswith(live)]
+    found += [f"generation {name}" for name in store.generations() if name not in named]
+    found += [f"temporary generation {path.name}" for path in (home.settings.home / "store").glob("generations/*.tmp")]
+    return found + _unnamed_files(opened)
+
+
+def _live_deltas(opened: Opened, snapshot: Snapshot, partition: int) -> Iterator[bytes]:
+    for view in opened.compiled.views.values():
+        raw: Any = snapshot.get(layout.place_key(view.plan.version, partition))
+        if raw is not None:
+            yield layout.delta_prefix(view.plan.version, layout.decode_place(raw).open, partition)
+
+
+def _unnamed_files(opened: Opened) -> list[str]:
+    """Rows that no version of a table names."""
+    from twofold.tables.deltalake import DeltaTables
+
+    tables = opened.home.tables
+    if not isinstance(tables, DeltaTables):
+        return []
+    return [f"table file {path}" for path in tables.left_over()]

@@ -1,0 +1,375 @@
+"""A process that lives one life of a home after another, each in a forked child that may be killed on its way, for the fault tests.
+
+It reads requests (one JSON object a line) and answers each with one line. What a life needs is imported and compiled before the first
+fork; engines are opened in the child only. `python fault_driver.py` is the process, `Driver` the one who talks to it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import itertools
+import json
+import os
+import pickle
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import traceback
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+START = "2024-05-01T00:00:00Z"
+STEP_US = 7 * 60 * 1_000_000
+CARDS, SHOPS = ["a", "b", "c", None], ["x", "y"]
+BROKEN = b"no Arrow stream"
+
+
+class Homes:
+    """Homes with history, a generation and a trained model, each made when it is asked for."""
+
+    def __init__(self, driver: Driver) -> None:
+        self._driver, self._count = driver, 0
+        self._template = driver.folder / "template"
+
+    def fresh(self) -> Path:
+        """A home of its own. An embedded one is a copy; on servers each is set up."""
+        self._count += 1
+        home = self._driver.folder / f"home{self._count}"
+        if set(self._driver.engines) != {"partitions"}:
+            self._driver.ask("set_up", home)
+            return home
+        if not self._template.exists():
+            self._driver.ask("set_up", self._template)
+        shutil.copytree(self._template, home)
+        return home
+
+
+class Driver:
+    """Asks the process, one request at a time."""
+
+    def __init__(self, folder: Path, engines: dict[str, Any] | None = None) -> None:
+        self.folder, self.engines = folder, {"partitions": 2, **(engines or {})}
+        environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "POLARS_MAX_THREADS": "2"}
+        environment.pop("PYTHONDONTWRITEBYTECODE", None)
+        command = [sys.executable, "-W", "ignore", __file__]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
+        self.ask("warm", folder / "warm")
+
+    def ask(self, what: str, home: Path, fail_at: str | None = None, **parameters: Any) -> Any:
+        """The answer of a life; None where it was killed at its fail point. Raises AssertionError where it failed otherwise."""
+        request = {"what": what, "home": str(home), "engines": self.engines, "fail_at": fail_at, "parameters": parameters}
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        print(json.dumps(request), file=self._process.stdin, flush=True)
+        answer = json.loads(self._process.stdout.readline())
+        assert answer.get("error") is None, f"{what} at {fail_at}:\n{answer['error']}"
+        return None if answer["killed"] else answer["value"]
+
+    def close(self) -> None:
+        """End the process."""
+        self._process.communicate()
+
+    @property
+    def pid(self) -> int:
+        """The process whose children live the lives."""
+        return self._process.pid
+
+
+# In the child: what a life can be.
+
+
+class Producer:
+    """Appends events, and writes down beside the home what it will send and what was acknowledged; it sends again what was not."""
+
+    def __init__(self, opened: Any, number: int) -> None:
+        self._opened, self._rng, self._number, self._sent = opened, random.Random(number), number, 0
+        self._folder = opened.home.settings.home.with_suffix(".producer")
+        self._folder.mkdir(exist_ok=True)
+
+    def _note(self, file: str, value: Any) -> None:
+        with open(self._folder / file, "ab", buffering=0) as out:
+            out.write(json.dumps(value).encode() + b"\n")
+
+    def read(self, file: str) -> list[Any]:
+        """What was written down."""
+        path = self._folder / file
+        return [json.loads(line) for line in path.read_bytes().splitlines()] if path.exists() else []
+
+    def event(self) -> dict[str, Any]:
+        """Mostly new and of just now; sometimes late, far in the future, or one that was sent before."""
+        rng, now = self._rng, self._opened.home.clock.now_us()
+        self._sent += 1
+        lateness = rng.choice([0, 0, 1_000_000, 3_600_000_000, 86_400_000_000, -3 * 86_400_000_000])
+        number = self._sent if rng.random() < 0.8 else rng.randint(1, self._sent)
+        return {
+            "payment_id": f"{self._number}-{number}" if rng.random() < 0.95 else None,
+            "card": rng.choice(CARDS),
+            "amount": rng.choice([None, 0.1, 1e15, -1e15, float(rng.randint(1, 500))]),
+            "shop": rng.choice(SHOPS),
+            "paid_at": now - lateness - rng.randint(0, 10_000_000),
+        }
+
+    def send(self, count: int) -> None:
+        """New events."""
+        self._append(f"{self._number}/{self._sent}", [self.event() for _ in range(count)])
+
+    def send_again(self) -> None:
+        """What nobody acknowledged."""
+        done = {name for name, *_ in self.read("acknowledged")}
+        for name, rows in self.read("sent"):
+            if name not in done:
+                self._append(name, rows)
+
+    def _append(self, name: str, rows: list[dict[str, Any]]) -> None:
+        self._note("sent", [name, rows])
+        position = self._opened.append("payments", rows)
+        self._note("acknowledged", [name, str(position), [row["payment_id"] for row in rows if row["payment_id"] is not None]])
+
+    def send_broken(self) -> None:
+        """A payload that is no events, past every check."""
+        from twofold.log.base import Append
+
+        self._opened.home.append_batches([Append("payments", 0, 3, BROKEN)])
+
+    def see(self) -> None:
+        """Write down how far the store has applied."""
+        from twofold.testing.faults import applied_offsets
+
+        self._note("applied", [[source, partition, offset] for (source, partition), offset in applied_offsets(self._opened).items()])
+
+    def applied(self) -> dict[tuple[str, int], int]:
+        """The greatest applied offsets that were ever seen."""
+        found: dict[tuple[str, int], int] = {}
+        for seen in self.read("applied"):
+            for source, partition, offset in seen:
+                found[source, partition] = max(offset, found.get((source, partition), 0))
+        return found
+
+
+@contextlib.contextmanager
+def opened_at(home: str, engines: dict[str, Any], number: int) -> Iterator[Any]:
+    """The project on its home, `number` steps after the start."""
+    from shop_project import project
+
+    from twofold.clocks import ManualClock
+    from twofold.instants import to_us
+    from twofold.plan.compile import compile_project
+    from twofold.runtime.home import Home
+    from twofold.runtime.opened import Opened
+    from twofold.settings import Settings
+
+    clock = ManualClock(to_us(START) + number * STEP_US)
+    with Opened(compile_project(project), Home(Settings(home=Path(home), **engines), clock)) as opened:
+        yield opened
+
+
+def history(seed: int, count: int) -> list[dict[str, Any]]:
+    """Rows to load, of the twenty days before the start."""
+    from twofold.instants import DAY_US, to_us
+
+    rng = random.Random(seed)
+    return [
+        {
+            "payment_id": f"h{seed}-{i}",
+            "card": rng.choice(CARDS),
+            "amount": float(rng.randint(1, 500)),
+            "shop": rng.choice(SHOPS),
+            "paid_at": to_us(START) - rng.randrange(20 * DAY_US),
+        }
+        for i in range(count)
+    ]
+
+
+def predict(opened: Any, times: int = 1) -> None:
+    """Serve, so that the audit has something to look at."""
+    opened.predict("risk", [{"card": card, "shop": "x", "amount": 10.0} for _ in range(times) for card in CARDS])
+
+
+def set_up(opened: Any) -> None:
+    """History, a first generation, a trained model."""
+    opened.load("payments", history(-1, 200))
+    opened.load("limits", [{"card": "a", "limit": 100.0, "set_at": opened.home.clock.now_us() - STEP_US}])
+    opened.build()
+    opened.train("risk", test=None)
+
+
+def live(opened: Any, number: int) -> None:
+    """All that happens to a home: events, a worker, a build while events come, loads, answers. Each step can be the last."""
+    from twofold.stream.worker import Worker
+
+    home, producer = opened.home, Producer(opened, number)
+    producer.send_again()
+    producer.send(12)
+    producer.send_broken()
+    with home.lock("worker"):
+        worker = Worker(opened.compiled, home.log, home.store, home.bell)
+        worker.take_over()
+        worker.catch_up()
+        producer.see()
+        predict(opened)
+        producer.send(5)
+        opened.append("limits", {"card": "a", "limit": float(number), "set_at": home.clock.now_us() - 1})
+        worker.catch_up()
+
+        calls = itertools.count()
+
+        def traffic(*_: Any) -> None:
+            if next(calls) % 4 == 0:
+                producer.send(1)
+                worker.catch_up()
+
+        opened.build(progress=traffic)
+        predict(opened)
+        producer.send(2)
+        worker.catch_up()
+        worker.close()
+        producer.see()
+    opened.load("payments", history(number, 5))
+    predict(opened)
+
+
+def met(opened: Any, number: int) -> dict[str, int]:
+    """How often a whole life comes to each fail point."""
+    from twofold import fail_points
+
+    counts: Counter[str] = Counter()
+    fail_points._fault = SimpleNamespace(meet=lambda name: counts.update([name]))  # type: ignore[assignment]
+    live(opened, number)
+    return counts
+
+
+def check(opened: Any, number: int) -> dict[str, Any]:
+    """Finish what is unfinished, then say what is wrong."""
+    producer = Producer(opened, number)
+    producer.send_again()
+    opened.catch_up()
+    complaints = complaints_of(opened, producer, is_built=False)
+    opened.build()
+    predict(opened)
+    complaints += complaints_of(opened, producer, is_built=True)
+    audit = opened.audit()
+    if audit.different or not audit.compared:
+        complaints.append(f"the audit compared {audit.compared}, different: {audit.examples}")
+    from twofold.testing.faults import left_over
+
+    return {"complaints": complaints, "left_over": left_over(opened), "audited": audit.compared}
+
+
+def complaints_of(opened: Any, producer: Producer, is_built: bool) -> list[str]:
+    """Broken promises and different values."""
+    from twofold.instants import DAY_US, HOUR_US
+    from twofold.testing.faults import broken_promises, counted_once
+    from twofold.testing.modes import history_parity, online_parity
+
+    acknowledged = [(position, ids) for _, position, ids in producer.read("acknowledged")]
+    complaints = broken_promises(opened, acknowledged, producer.applied())
+    now = opened.home.clock.now_us()
+    for view in ("card", "shop", "everything", "limits"):
+        keys: list[Any] = {"shop": SHOPS, "everything": [()]}.get(view, [*CARDS[:3], "nobody"])
+        parity = online_parity(opened, view, keys, [None, now + HOUR_US, now + 2 * DAY_US])
+        if is_built:
+            parity += history_parity(opened, view, keys, [now - DAY_US, now + HOUR_US])
+        complaints += parity.examples + ([] if parity.compared else [f"{view}: nothing was compared"])
+    complaints += counted_once(opened, "everything", "n_all", opened.features("everything", [()])["n_all"][0])
+    producer.see()
+    return complaints
+
+
+LIVES: dict[str, Callable[..., Any]] = {"live": live, "met": met, "check": check}
+
+
+def serve_request(request: dict[str, Any]) -> Any:
+    """One life."""
+    from twofold.fail_points import fail_at
+
+    home, engines, parameters = request["home"], request["engines"], request["parameters"]
+    if request["what"] == "warm":
+        with opened_at(home, engines, 0) as opened:
+            set_up(opened)
+            live(opened, 1)
+            check(opened, 1)
+        shutil.rmtree(home)
+        shutil.rmtree(Path(home).with_suffix(".producer"))
+        return used()
+    if request["what"] == "set_up":
+        with opened_at(home, engines, 0) as opened:
+            return set_up(opened)
+    for plant in parameters.pop("plants", ()):
+        importlib.import_module("planted_faults").PLANTS[plant]()
+    with opened_at(home, engines, parameters["number"]) as opened:
+        fail_at(request["fail_at"])
+        return LIVES[request["what"]](opened, **parameters)
+
+
+# In the parent.
+
+
+def used() -> dict[str, Any]:
+    """The modules that are imported, and the compiled functions that were used with their types."""
+    from numba.core.dispatcher import Dispatcher
+
+    found = [
+        (module, name, value.signatures)
+        for module in sorted(sys.modules)
+        if module.startswith("twofold.")
+        for name, value in vars(sys.modules[module]).items()
+        if isinstance(value, Dispatcher) and value.signatures
+    ]
+    return {
+        "modules": [name for name in sys.modules if "." not in name.lstrip("_")] + list(sys.modules),
+        "kernels": pickle.dumps(found).hex(),
+    }
+
+
+def have(found: dict[str, Any]) -> None:
+    """Have them in this process too, so that no child loads them again; nothing is run, so no thread or lock of theirs is forked."""
+    for name in dict.fromkeys(found["modules"]):
+        with contextlib.suppress(Exception):
+            importlib.import_module(name)
+    for module, name, signatures in pickle.loads(bytes.fromhex(found["kernels"])):
+        for signature in signatures:
+            getattr(importlib.import_module(module), name).compile(signature)
+
+
+def in_child(work: Callable[[], Any]) -> dict[str, Any]:
+    """What a forked child answers."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if not child:
+        os.close(reading)
+        try:
+            answer: dict[str, Any] = {"killed": False, "value": work()}
+        except BaseException:
+            answer = {"killed": False, "error": traceback.format_exc()}
+        with os.fdopen(writing, "w") as out:
+            json.dump(answer, out)
+        os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading) as answers:
+        text = answers.read()
+    status = os.waitpid(child, 0)[1]
+    if os.WIFSIGNALED(status):
+        killed = os.WTERMSIG(status) == signal.SIGKILL
+        return {"killed": killed, "error": None if killed else f"ended by signal {os.WTERMSIG(status)}"}
+    return dict(json.loads(text))
+
+
+def main() -> None:
+    for line in sys.stdin:
+        request = json.loads(line)
+        answer = in_child(lambda request=request: serve_request(request))  # type: ignore[misc]
+        if request["what"] == "warm" and not answer.get("error"):
+            have(answer["value"])
+            answer["value"] = None
+        print(json.dumps(answer), flush=True)
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).parent))
+    main()
