@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Sequence
 from pathlib import Path
@@ -66,7 +67,7 @@ def walk_of_all_pairs(points: Sequence[str], rng: random.Random) -> list[str]:
 
 def test_the_walk_has_every_pair() -> None:
     walk = walk_of_all_pairs(POINTS, random.Random(1))
-    pairs = list(zip(walk, walk[1:], strict=False))
+    pairs = list(itertools.pairwise(walk))
     assert len(pairs) == len(set(pairs)) == len(POINTS) ** 2
 
 

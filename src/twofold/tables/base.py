@@ -74,6 +74,10 @@ class Tables(Protocol):
         """
         ...
 
+    def left_over(self) -> list[str]:
+        """Files of loads and archivings that were killed, which no version names; the next one into the same table removes them."""
+        ...
+
     def most_rows(self, source: str, reading: Reading) -> int:
         """How many rows `batches` looks at, which are at least as many as it gives."""
         ...

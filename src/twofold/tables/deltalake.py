@@ -127,10 +127,9 @@ class DeltaTables:
         for path in _left_over(table, folder):
             path.unlink(missing_ok=True)
 
-    def left_over(self) -> list[Path]:
-        """Files of loads and archivings that were killed; the next one into the same table removes them."""
+    def left_over(self) -> list[str]:
         tables = [path.parent for path in self._folder.glob("*/*/_delta_log")]
-        return [path for folder in tables for path in _left_over(DeltaTable(folder), folder)]
+        return [str(path) for folder in tables for path in _left_over(DeltaTable(folder), folder)]
 
     def _read(self, kind: str, source: str, condition: pl.Expr) -> pl.DataFrame | None:
         table = self._open(kind, source)

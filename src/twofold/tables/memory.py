@@ -76,6 +76,9 @@ class MemoryTables:
                 part = rows.gather_every(one_in) if one_in > 1 else rows
                 yield part.select(*(name for name in reading.columns if name in frame.columns), *SYSTEM)
 
+    def left_over(self) -> list[str]:
+        return []
+
     def most_rows(self, source: str, reading: Reading) -> int:
         return sum(frame.height for frame in self._frames(source, reading))
 

@@ -162,7 +162,7 @@ def left_over(opened: Opened) -> list[str]:
             found += [f"delta entry {key!r}" for key, _ in snapshot.scan(layout.deltas_of(partition)) if not key.startswith(live)]
     found += [f"generation {name}" for name in store.generations() if name not in named]
     found += [f"temporary generation {path.name}" for path in (home.settings.home / "store").glob("generations/*.tmp")]
-    return found + _unnamed_files(opened)
+    return found + [f"rows of a table {path}" for path in home.tables.left_over()]
 
 
 def _live_deltas(opened: Opened, snapshot: Snapshot, partition: int) -> Iterator[bytes]:
@@ -170,13 +170,3 @@ def _live_deltas(opened: Opened, snapshot: Snapshot, partition: int) -> Iterator
         raw: Any = snapshot.get(layout.place_key(view.plan.version, partition))
         if raw is not None:
             yield layout.delta_prefix(view.plan.version, layout.decode_place(raw).open, partition)
-
-
-def _unnamed_files(opened: Opened) -> list[str]:
-    """Rows that no version of a table names."""
-    from twofold.tables.deltalake import DeltaTables
-
-    tables = opened.home.tables
-    if not isinstance(tables, DeltaTables):
-        return []
-    return [f"table file {path}" for path in tables.left_over()]
