@@ -120,6 +120,16 @@ def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServ
     server.kill()
 
 
+@pytest.fixture(scope="session")
+def redis_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """A real cluster of one Redis for the whole run, which holds all slots and refuses what would be refused in a larger one."""
+    if reason := why_no_redis():
+        pytest.skip(reason)
+    server = RedisServer.cluster(tmp_path_factory.mktemp("redis-cluster"))
+    yield server
+    server.kill()
+
+
 @pytest.fixture(autouse=True)
 def _project_files_are_forgotten(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """A project file that a test wrote and loaded must not answer a later test's `import` of that name."""

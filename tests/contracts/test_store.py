@@ -63,16 +63,22 @@ ODD_KEYS = [
 ]
 
 
-def opened(kind: str, path: Path, server: Callable[[], RedisServer]) -> Store:
+ON_SERVERS = {"redis": ("redis_server", "redis"), "redis cluster": ("redis_cluster", "redis+cluster")}
+"""Name -> fixture of the server, scheme of the URL."""
+
+
+def opened(kind: str, path: Path, server: Callable[[str], RedisServer]) -> Store:
     """The store that belongs to a folder; the same one again for the same folder."""
     if kind in EMBEDDED:
         return EMBEDDED[kind](path)
-    return RedisStore(f"{server().url}?name={hashlib.sha256(str(path).encode()).hexdigest()[:16]}")
+    fixture, scheme = ON_SERVERS[kind]
+    name = hashlib.sha256(str(path).encode()).hexdigest()[:16]
+    return RedisStore(f"{scheme}://127.0.0.1:{server(fixture).port}?name={name}")
 
 
-@pytest.fixture(params=[*EMBEDDED, "redis"])
+@pytest.fixture(params=[*EMBEDDED, *ON_SERVERS])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
-    store = opened(request.param, tmp_path / "store", lambda: request.getfixturevalue("redis_server"))
+    store = opened(request.param, tmp_path / "store", request.getfixturevalue)
     yield store
     store.close()
 
@@ -112,7 +118,7 @@ def content(store: Store) -> dict[bytes, bytes]:
 def shards_of(store: RedisStore) -> list[bytes]:
     """Every shard that has ever been written to."""
     place = f"tw:{store._name}:{{{store._name}/"
-    with redis.Redis.from_url(store.url.partition("?")[0]) as client:
+    with redis.Redis.from_url(store.url.replace("+cluster", "").partition("?")[0]) as client:
         names = [name.decode() for name in client.scan_iter(f"{place}*:entries")]
     return [bytes.fromhex(name.removeprefix(place).removesuffix("}:entries")) for name in names]
 
@@ -326,7 +332,8 @@ def test_what_many_threads_commit_is_neither_lost_nor_doubled(store: Store) -> N
         thread.start()
     for thread in threads:
         thread.join()
-    one, two = (int(value) for value in content(shared).values())
+    found = content(shared)
+    one, two = int(found[b"one"]), int(found[b"two"])
     assert one >= 80  # shards of servers are committed one after the other: where the second conflicts, the first is committed again
     assert two == 80
     if not shared.has_many_writers:
@@ -591,7 +598,7 @@ class Walk(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.path = Path(tempfile.mkdtemp())
-        self.store = opened(self.kind, self.path / "store", lambda: self.server)
+        self.store = opened(self.kind, self.path / "store", lambda _: self.server)
         self.model: dict[bytes, bytes] = {}
         self.generations: dict[str, dict[bytes, bytes]] = {}
         self.open_snapshot: tuple | None = None

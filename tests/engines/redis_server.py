@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Self
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 _ENGINES = Path(os.environ.get("TWOFOLD_ENGINES", Path(sys.prefix) / "engines"))
 _PROGRAM = shutil.which("redis-server") or shutil.which("valkey-server") or shutil.which("redis-server", path=str(_ENGINES))
@@ -37,6 +39,18 @@ class RedisServer:
         self.process: subprocess.Popen[bytes] | None = None
         self.start()
 
+    @classmethod
+    def cluster(cls, folder: Path) -> Self:
+        """A cluster of one, with all slots."""
+        server = cls(folder, "--cluster-enabled", "yes", "--cluster-port", str(_free_port()))
+        with server.client() as client:
+            client.execute_command("CLUSTER ADDSLOTSRANGE", 0, 16383)
+            deadline = time.monotonic() + 30
+            while client.cluster("INFO")["cluster_state"] != "ok":
+                assert time.monotonic() < deadline, "the cluster does not become whole"
+                time.sleep(0.01)
+        return server
+
     @property
     def url(self) -> str:
         return f"redis://127.0.0.1:{self.port}/0"
@@ -49,7 +63,7 @@ class RedisServer:
 
     def client(self) -> redis.Redis:
         """A client of one's own, which tests look behind the store with."""
-        return redis.Redis(host="127.0.0.1", port=self.port, socket_timeout=10)
+        return redis.Redis(host="127.0.0.1", port=self.port, socket_timeout=10, retry=Retry(NoBackoff(), 0))
 
     def start(self) -> None:
         """Start it, and wait until it answers and has loaded its data."""

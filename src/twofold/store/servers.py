@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from importlib.resources import files
 from typing import Any, NoReturn, Protocol
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import redis
 from redis.backoff import NoBackoff
@@ -76,7 +76,7 @@ def address_of(url: str) -> Address:
     query = urlencode([(option, value) for option, value in options if option != "name"])
     host = parts.netloc.rpartition("@")[2]
     return Address(
-        urlunsplit((scheme, parts.netloc, parts.path, query, "")),
+        f"{scheme}://{parts.netloc}{parts.path}" + (query and f"?{query}"),
         name,
         parts.scheme != scheme,
         f"store {name!r} on {parts.scheme}://{host}{parts.path}",
