@@ -12,12 +12,14 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 PYTEST := $(BIN)/python -m pytest
 PYTEST_ARGS ?=
+WORKERS ?= 2
+XDIST := -n $(WORKERS) --dist loadgroup
 BENCH_ARGS ?=
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  make %-12s %s\n", $$1, $$2 }'
 
-setup: $(STAMP) ## make .venv with everything installed (again only when what is listed there changes), and the engines that tests need
+setup: $(STAMP) ## make .venv with everything installed and compiled (again only when what is listed there changes), and the engines that tests need
 
 $(STAMP): pyproject.toml constraints.txt $(wildcard tests/engines/provide tests/engines/*/pom.xml)
 	@if ! [ -x $(BIN)/python ]; then \
@@ -29,17 +31,18 @@ $(STAMP): pyproject.toml constraints.txt $(wildcard tests/engines/provide tests/
 	  $$python -m venv .venv || { rm -rf .venv; echo "$$python cannot make a virtual environment; on Debian: apt install python3-venv" >&2; exit 1; }; \
 	fi
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/python -m twofold.runtime.kernels
 	@tests/engines/provide .venv/engines
 	@touch $@
 
 demo: setup ## the whole job on real flights, in about five minutes
 	$(BIN)/python examples/demo.py
 
-test: setup ## all tests
-	$(PYTEST) $(PYTEST_ARGS)
+test: setup ## all tests, by two processes beside each other (WORKERS=0: by one)
+	$(PYTEST) $(XDIST) $(PYTEST_ARGS)
 
 test-quick: setup ## the tests that are not marked slow, below 90 s
-	$(PYTEST) -m "not slow" --hypothesis-profile=quick $(PYTEST_ARGS)
+	$(PYTEST) $(XDIST) -m "not slow" --hypothesis-profile=quick $(PYTEST_ARGS)
 
 check: setup ## format, lint, types, layers, and what may not stand in a tracked file
 	$(BIN)/ruff format --check

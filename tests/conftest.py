@@ -6,6 +6,7 @@ import hashlib
 import importlib.util
 import os
 import random
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,9 +20,11 @@ from kafka_broker import KafkaBroker, why_missing
 from redis_server import RedisServer, why_no_redis
 
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # else every subprocess compiles all modules and kernels anew
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # threads of two workers on the same cores wait for each other by spinning
 
-settings.register_profile("quick", max_examples=15, deadline=None, derandomize=False)
-settings.register_profile("full", max_examples=50, deadline=None, derandomize=False)
+settings.register_profile("quick", max_examples=15, deadline=None, derandomize=False, print_blob=True)
+settings.register_profile("full", max_examples=50, deadline=None, derandomize=False, print_blob=True)
 settings.register_profile(
     "ci",
     max_examples=300,
@@ -86,18 +89,38 @@ SLOW = (
 )
 """What `make test-quick` leaves out beside the tests marked slow: whole folders, files, or tests by the beginning of their name."""
 
+TOGETHER = {
+    "tests/crash/": "processes",
+    "tests/whole/test_up.py": "processes",
+    "tests/whole/test_long_work.py": "processes",
+    "tests/contracts/test_kafka_log.py": "kafka",
+    "tests/contracts/test_log.py": "kafka",
+    "tests/whole/test_kafka.py": "kafka",
+}
+"""What one worker runs, one test after another, by the beginning of the name: tests of many
+processes are not in each other's way, and one broker is enough."""
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests that make test-quick leaves out."""
+    """Mark the tests that make test-quick leaves out, and those that one worker runs."""
     for item in items:
         if item.nodeid.startswith(SLOW):
             item.add_marker(pytest.mark.slow)
+        for beginning, group in TOGETHER.items():
+            if item.nodeid.startswith(beginning):
+                item.add_marker(pytest.mark.xdist_group(group))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """Print the seed, in quiet runs too."""
     seed = config.option.hypothesis_seed
     terminalreporter.write_line(f"random seed {seed}; the same examples again: pytest --hypothesis-seed={seed}")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_setupnodes() -> None:
+    """Compile once, before the workers start: each would do it, and Numba's cache knows no two who write one function's files at once."""
+    subprocess.run([sys.executable, "-m", "twofold.runtime.kernels"], check=True)
 
 
 @pytest.fixture(scope="session")

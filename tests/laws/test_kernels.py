@@ -99,36 +99,36 @@ class Area:
 
 
 @pytest.mark.parametrize("aggregate", EVERY)
-def test_words_and_value_are_the_plain_ones(aggregate: Aggregate[Any]) -> None:
-    @given(items(aggregate.input_type))
-    def holds(events: list[Item]) -> None:
-        area, plain = Area(aggregate).add(events), state_of(aggregate, events)
-        assert same_value(area.value(), value_of(aggregate, plain))
-        assert area.closed() == aggregate.encode(plain)
-        assert same_value(area.value(), value_of(aggregate, plain)), "closing changed the state"
-        assert area.is_zero(), "clear left something"
-
-    holds()
-
-
-@pytest.mark.parametrize("aggregate", EVERY)
-def test_merging_is_the_plain_one_of_areas_and_of_words(aggregate: Aggregate[Any]) -> None:
+def test_words_values_and_merging_are_the_plain_ones(aggregate: Aggregate[Any]) -> None:
     @given(three_parts(aggregate.input_type))
     def holds(parts: tuple[list[Item], list[Item], list[Item]]) -> None:
-        union = aggregate.encode(state_of(aggregate, [*parts[0], *parts[1]]))
-        left, right = (Area(aggregate).add(part) for part in parts[:2])
-        right_words, before = right.closed(), right.words.copy()
-        array = left.merge_closed(right_words)
-        assert left.closed(array) == union
-        assert same_value(left.value(array), value_of(aggregate, state_of(aggregate, [*parts[0], *parts[1]])))
-        if aggregate.input_type not in WIDE_TYPES:
-            for _ in range(10):
-                left = Area(aggregate).add(parts[0])
-                states.merge_areas(left.words, 0, right.words, 0, left.kind, left.value_kind, NOTHING, NOTHING)
-                assert left.closed() == union
-            assert (right.words == before).all(), "merging changed the other state"
+        words_and_value_are_the_plain_ones(aggregate, [*parts[0], *parts[1], *parts[2]])
+        merging_is_the_plain_one_of_areas_and_of_words(aggregate, parts[0], parts[1])
 
     holds()
+
+
+def words_and_value_are_the_plain_ones(aggregate: Aggregate[Any], events: list[Item]) -> None:
+    area, plain = Area(aggregate).add(events), state_of(aggregate, events)
+    assert same_value(area.value(), value_of(aggregate, plain))
+    assert area.closed() == aggregate.encode(plain)
+    assert same_value(area.value(), value_of(aggregate, plain)), "closing changed the state"
+    assert area.is_zero(), "clear left something"
+
+
+def merging_is_the_plain_one_of_areas_and_of_words(aggregate: Aggregate[Any], first: list[Item], second: list[Item]) -> None:
+    plain = state_of(aggregate, [*first, *second])
+    union, left, right = aggregate.encode(plain), Area(aggregate).add(first), Area(aggregate).add(second)
+    right_words, before = right.closed(), right.words.copy()
+    array = left.merge_closed(right_words)
+    assert left.closed(array) == union
+    assert same_value(left.value(array), value_of(aggregate, plain))
+    if aggregate.input_type not in WIDE_TYPES:
+        for _ in range(10):
+            left = Area(aggregate).add(first)
+            states.merge_areas(left.words, 0, right.words, 0, left.kind, left.value_kind, NOTHING, NOTHING)
+            assert left.closed() == union
+        assert (right.words == before).all(), "merging changed the other state"
 
 
 @pytest.mark.parametrize("aggregate", GROUPS)
