@@ -181,6 +181,14 @@ def test_records_that_were_deleted_are_told_and_not_passed_over(kafka: KafkaBrok
         assert [batch.first_offset for batch in other.read("s", 0, 6, 10)] == [6, 7, 8, 9]
 
 
+def test_a_read_may_begin_anywhere_in_what_has_come_already(opened: Callable[..., KafkaLog]) -> None:
+    log = opened()
+    log.append(events(*[b"%d" % number for number in range(100)]), 10**15)
+    end = log.end_offsets(["s"])["s", 0]
+    for begin in (0, 5, 5, 40, 39, 99, 0, 98):
+        assert [batch.first_offset for batch in log.read("s", 0, begin, 3)] == list(range(begin, min(begin + 3, end)))
+
+
 def test_a_topic_that_was_made_anew_is_not_the_same_log(kafka: KafkaBroker, opened: Callable[..., KafkaLog], topic: str) -> None:
     produce(kafka, topic, b"a", b"b")
     log = opened(foreign=topic)

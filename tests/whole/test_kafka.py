@@ -269,6 +269,28 @@ def test_an_avro_topic_with_a_schema_registry(
     assert [handler.asked.count(f"/schemas/ids/{number}") for number in (7, 8)] == [1, 1]
 
 
+def test_markers_of_transactions_leave_no_lag_and_no_hole(
+    kafka: KafkaBroker, opened: Callable[..., Any], topic: str, clock: tw.ManualClock
+) -> None:
+    handle = opened(topic=topic)
+    producer = Producer({"bootstrap.servers": kafka.servers, "transactional.id": topic, "log_level": 0})
+    producer.init_transactions(30)
+    for number, is_committed in enumerate([True, False, True, False]):
+        producer.begin_transaction()
+        producer.produce(topic, json.dumps(order(number)).encode(), partition=1, timestamp=clock.now_us() // 1000)
+        producer.flush(20)
+        (producer.commit_transaction if is_committed else producer.abort_transaction)(20)
+    until(lambda: handle.home.log.end_offsets(["orders"])["orders", 1] == 8)  # the last marker may come later
+    assert handle.catch_up() == 2
+    assert handle.catch_up() == 0
+    (source,) = handle.status().sources
+    assert (source.end, source.applied) == (8, 8)
+    assert totals(handle) == expected(order(0), order(2)) == by_history(handle, clock)
+    handle.build()
+    assert handle.home.tables.archived("orders", 1) == 8
+    assert totals(handle) == expected(order(0), order(2)) == by_history(handle, clock)
+
+
 def test_a_worker_outlives_a_broker_that_is_killed(tmp_path: Path, clock: tw.ManualClock, capsys: pytest.CaptureFixture[str]) -> None:
     if reason := why_missing():
         pytest.skip(reason)
