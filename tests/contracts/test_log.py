@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
 from twofold.errors import DataError, DefinitionError, LogMismatch
-from twofold.log.base import Append, EventLog, RecordBatch
+from twofold.log.base import Append, EventLog, RecordBatch, TrimmableLog
 from twofold.log.kafka import KafkaLog
 from twofold.log.kafka_settings import KafkaSettings
 from twofold.log.memory import MemoryLog
@@ -48,6 +48,14 @@ def opener(name: str, request: pytest.FixtureRequest) -> Open:
 @pytest.fixture(params=[*MAKERS, *KAFKA])
 def log(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[EventLog]:
     made = opener(request.param, request)(tmp_path)
+    yield made
+    made.close()
+
+
+@pytest.fixture(params=MAKERS)
+def trimmable(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[TrimmableLog]:
+    made = MAKERS[request.param](tmp_path)
+    assert isinstance(made, TrimmableLog)
     yield made
     made.close()
 
@@ -152,6 +160,33 @@ def test_at_the_end_there_is_nothing_and_beyond_it_or_before_the_start_is_anothe
         log.read("never seen", 0, 1, 5)
 
 
+def test_a_trimmed_log_has_lost_its_whole_batches_below_and_nothing_else(trimmable: TrimmableLog) -> None:
+    log = trimmable
+    for _ in range(3):
+        log.append(one(log, 10), 700)
+    assert log.start_offsets(["s", "t"]) == {(source, part): 0 for source in "st" for part in range(log.partitions)}
+    assert [log.trim("s", 0, offset) for offset in (0, 9, 10, 19, 5)] == [0, 0, 10, 10, 10]
+    assert log.start_offsets(["s"])["s", 0] == 10
+    for offset in (0, 9):
+        with pytest.raises(LogMismatch, match=rf"offset {offset} of s/0 lies before the start .* 10 to 30.*twofold build"):
+            log.read("s", 0, offset, 5)
+    assert spans(log.read("s", 0, 10, 100)) == [(10, 20), (20, 30)]
+    assert spans(log.read("s", 0, 13, 1)) == [(10, 20)]
+    with pytest.raises(LogMismatch):
+        log.trim("s", 0, 31)
+
+
+def test_the_last_batch_stays_so_that_end_and_arrival_go_on(trimmable: TrimmableLog) -> None:
+    log = trimmable
+    assert log.trim("s", 0, 0) == 0
+    for _ in range(2):
+        log.append(one(log, 4), 900)
+    assert log.trim("s", 0, 8) == 4
+    assert log.end_offsets(["s"])["s", 0] == 8
+    assert log.append(one(log, 1), 100).offsets == {("s", 0): 9}
+    assert [batch.arrival_us for batch in log.read("s", 0, 4, 10)] == [900, 900]
+
+
 def test_an_append_of_nothing_is_a_position_of_nothing(log: EventLog) -> None:
     assert log.append([], 0).offsets == {}
     assert log.append([], 0).log == log.uuid
@@ -236,6 +271,7 @@ class LogMachine(RuleBasedStateMachine):
         self.model: dict[tuple[str, int], list[tuple[int, int, int, bytes]]] = {
             (source, part): [] for source in "ab" for part in range(self.partitions)
         }
+        self.starts = dict.fromkeys(self.model, 0)
 
     def end(self, place: tuple[str, int]) -> int:
         return self.model[place][-1][0] + self.model[place][-1][1] if self.model[place] else 0
@@ -261,7 +297,7 @@ class LogMachine(RuleBasedStateMachine):
         place = data.draw(st.sampled_from(sorted(self.model)))
         offset = data.draw(st.integers(-1, self.end(place) + 1))
         log = self.logs[handle % len(self.logs)]
-        if not 0 <= offset <= self.end(place):
+        if not self.starts[place] <= offset <= self.end(place):
             with pytest.raises(LogMismatch):
                 log.read(*place, offset, max_events)
             return
@@ -270,6 +306,17 @@ class LogMachine(RuleBasedStateMachine):
         got = log.read(*place, offset, max_events)
         assert [(batch.first_offset, batch.count, batch.arrival_us, batch.payload) for batch in got] == expected
         assert {(batch.source, batch.partition) for batch in got} <= {place}
+
+    @rule(data=st.data(), handle=st.integers(0, 1))
+    def trim(self, data: st.DataObject, handle: int) -> None:
+        log = self.logs[handle % len(self.logs)]
+        if not isinstance(log, TrimmableLog):
+            return
+        place = data.draw(st.sampled_from(sorted(self.model)))
+        before = data.draw(st.integers(0, self.end(place)))
+        firsts = [first for first, *_ in self.model[place]]
+        self.starts[place] = max([self.starts[place], *(first for first in firsts if first <= before)])
+        assert log.trim(*place, before) == self.starts[place]
 
     @rule(handle=st.integers(0, 1))
     def reopen(self, handle: int) -> None:
@@ -283,6 +330,7 @@ class LogMachine(RuleBasedStateMachine):
     def ends_agree(self) -> None:
         for log in getattr(self, "logs", []):
             assert log.end_offsets("ab") == {place: self.end(place) for place in self.model}
+            assert log.start_offsets("ab") == self.starts
 
     def teardown(self) -> None:
         for log in getattr(self, "logs", []):

@@ -7,6 +7,7 @@ import json
 import platform
 import random
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from twofold.errors import Corrupt, LogUnavailable, VersionError
+from twofold.errors import Corrupt, LogMismatch, LogUnavailable, VersionError
 from twofold.log.base import Append, Position, RecordBatch
 from twofold.log.sqlite import SqliteLog
 
@@ -134,6 +135,92 @@ def test_what_a_killed_process_had_acknowledged_is_there_and_nothing_by_halves(t
     assert witness is not None
     assert numbers(whole(witness, "s", 0)) == first
     witness.close()
+
+
+TRIM_FOR_EVER = """
+log = SqliteLog(path)
+print("ready", flush=True)
+while True:
+    end = log.end_offsets(["s"])["s", 0]
+    log.trim("s", 0, max(0, end - 30))
+"""
+
+
+def test_a_trim_killed_anywhere_leaves_a_log_that_begins_where_it_says(tmp_path: Path) -> None:
+    chance = random.Random(5)
+    log = SqliteLog(tmp_path / "log")
+    appended = began = 0
+    for _ in range(6):
+        process = start(TRIM_FOR_EVER, tmp_path / "log")
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        for _ in range(chance.randint(5, 120)):
+            log.append([Append("s", 0, 3, bytes(chance.choice([10, 100_000])))], appended)
+            appended += 3
+        process.kill()
+        process.communicate()
+        begins, end = log.start_offsets(["s"])["s", 0], log.end_offsets(["s"])["s", 0]
+        assert end == appended
+        assert began <= begins <= max(0, end - 30)
+        held = log.read("s", 0, begins, 10**9)
+        assert [batch.first_offset for batch in held] == list(range(begins, end, 3))
+        assert begins == 0 or not_there(log, begins - 1)
+        began = begins
+    assert began > 0
+    assert log.trim("s", 0, appended) == appended - 3
+    log.close()
+
+
+def not_there(log: SqliteLog, offset: int) -> bool:
+    try:
+        log.read("s", 0, offset, 1)
+    except LogMismatch:
+        return True
+    return False
+
+
+def test_pages_of_dropped_batches_are_used_again(tmp_path: Path) -> None:
+    log = SqliteLog(tmp_path / "log")
+    for number in range(60):
+        end = log.append([Append("s", 0, 1, bytes(100_000))], number).offsets["s", 0]
+        log.trim("s", 0, max(0, end - 5))
+    log.close()
+    assert (tmp_path / "log").stat().st_size < 3_000_000
+
+
+def test_a_log_made_before_logs_were_trimmed_is_taken_on(tmp_path: Path) -> None:
+    log = SqliteLog(tmp_path / "log")
+    log.append([Append("s", 0, 1, b"x"), Append("s", 0, 1, b"y")], 0)
+    log.close()
+    with contextlib.closing(sqlite3.connect(tmp_path / "log")) as file, file:
+        file.execute("DROP TABLE start")
+        file.execute("UPDATE log SET format = 1")
+    log = SqliteLog(tmp_path / "log")
+    assert log.start_offsets(["s"]) == {("s", 0): 0}
+    assert log.trim("s", 0, 2) == 1
+    log.close()
+
+
+def test_a_lost_batch_is_damage_and_a_changed_start_too(tmp_path: Path) -> None:
+    log = SqliteLog(tmp_path / "log")
+    for _ in range(4):
+        log.append([Append("s", 0, 1, b"x")], 0)
+    log.trim("s", 0, 1)
+    log.close()
+    with contextlib.closing(sqlite3.connect(tmp_path / "log")) as file, file:
+        file.execute("DELETE FROM batch WHERE first_offset = 1")
+    log = SqliteLog(tmp_path / "log")
+    with pytest.raises(Corrupt):
+        log.read("s", 0, 1, 1)
+    with pytest.raises(Corrupt, match="should begin at 1 and begins at 2"):
+        log.trim("s", 0, 3)
+    log.close()
+    with contextlib.closing(sqlite3.connect(tmp_path / "log")) as file, file:
+        file.execute("UPDATE start SET start_offset = 2")
+    log = SqliteLog(tmp_path / "log")
+    with pytest.raises(Corrupt, match="start of s/0"):
+        log.start_offsets(["s"])
+    log.close()
 
 
 def test_a_killed_holder_of_the_lock_gives_it_back(tmp_path: Path) -> None:

@@ -208,8 +208,8 @@ def test_what_is_not_a_log_is_left_as_it_is(path: Path) -> None:
 def test_a_log_without_its_identity_or_of_a_later_version_is_refused(path: Path) -> None:
     SqliteLog(path).close()
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
-        other.execute("UPDATE log SET format = 2")
-        with pytest.raises(VersionError, match="format 2"):
+        other.execute("UPDATE log SET format = 3")
+        with pytest.raises(VersionError, match="format 3"):
             SqliteLog(path)
         other.execute("DELETE FROM log")
         with pytest.raises(Corrupt, match="does not know its identity"):

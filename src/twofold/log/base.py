@@ -143,8 +143,25 @@ class EventLog(Protocol):
         """The offset after the last event for every partition of the sources; 0 where nothing was appended."""
         ...
 
+    def start_offsets(self, sources: Iterable[str]) -> dict[tuple[str, int], int]:
+        """The offset of the first event that is still there, for every partition of the sources; 0 where nothing was dropped."""
+        ...
+
     def close(self) -> None:
         """Release files and threads; no call may follow."""
+        ...
+
+
+@runtime_checkable
+class TrimmableLog(EventLog, Protocol):
+    """A log that drops events at our word; of the others, whoever runs them says how long events stay."""
+
+    def trim(self, source: str, partition: int, before_offset: int) -> int:
+        """Drop whole batches whose events all lie below `before_offset`, oldest first; returns the start offset afterwards.
+
+        The last batch of a partition always stays, and with it the end offset and the latest arrival. Appenders go on meanwhile. Killed
+        or failed half-way, the log begins somewhere before. Raises LogUnavailable as `append`, LogMismatch beyond the end.
+        """
         ...
 
 

@@ -48,10 +48,15 @@ def check_place(source: str, partition: int, partitions: int) -> None:
         raise DataError(f"partition {partition} of {source!r} does not exist: this log has {partitions}, numbered from 0")
 
 
-def check_offset(log: str, source: str, partition: int, offset: int, end: int) -> None:
-    """Raises LogMismatch where `offset` lies outside `0 .. end`, the end included."""
+def check_offset(log: str, source: str, partition: int, offset: int, end: int, start: int = 0) -> None:
+    """Raises LogMismatch where `offset` lies outside `start .. end`, the end included."""
+    if 0 <= offset < start:
+        raise LogMismatch(
+            f"offset {offset} of {source}/{partition} lies before the start of log {log}, which holds {start} to {end}: earlier events "
+            "were dropped after they had been archived; remove HOME/store and run `twofold build`, which goes on from the archive"
+        )
     if not 0 <= offset <= end:
         raise LogMismatch(
-            f"offset {offset} of {source}/{partition} lies outside log {log}, which holds 0 to {end}; "
+            f"offset {offset} of {source}/{partition} lies outside log {log}, which holds {start} to {end}; "
             "the offset comes from another log or a newer copy of this one: rebuild from this log what was computed from that one"
         )

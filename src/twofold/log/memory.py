@@ -53,7 +53,8 @@ class MemoryLog:
         check_place(source, partition, self._partitions)
         with self._turn:
             held = self._batches.get((source, partition), [])
-            check_offset(self._uuid, source, partition, offset, held[-1].end_offset if held else 0)
+            end, start = (held[-1].end_offset, held[0].first_offset) if held else (0, 0)
+            check_offset(self._uuid, source, partition, offset, end, start)
             begin = bisect.bisect_right(held, offset, key=lambda batch: batch.end_offset)
             end = bisect.bisect_right(held, offset + max_events, key=lambda batch: batch.end_offset)
             return held[begin : max(begin + 1, end)]
@@ -67,6 +68,22 @@ class MemoryLog:
                     held = self._batches.get((source, partition))
                     ends[source, partition] = held[-1].end_offset if held else 0
             return ends
+
+    def start_offsets(self, sources: Iterable[str]) -> dict[tuple[str, int], int]:
+        """The offset of the first event that is still there, for every partition of the sources; 0 where nothing was dropped."""
+        with self._turn:
+            places = [(check_source(source), partition) for source in sources for partition in range(self._partitions)]
+            return {place: held[0].first_offset if (held := self._batches.get(place)) else 0 for place in places}
+
+    def trim(self, source: str, partition: int, before_offset: int) -> int:
+        """Drop whole batches below an offset, but the last; see `TrimmableLog.trim`."""
+        check_place(source, partition, self._partitions)
+        with self._turn:
+            held = self._batches.get((source, partition), [])
+            check_offset(self._uuid, source, partition, before_offset, held[-1].end_offset if held else 0)
+            stays = bisect.bisect_right(held, before_offset, key=lambda batch: batch.end_offset)
+            del held[: min(stays, len(held) - 1)]
+            return held[0].first_offset if held else 0
 
     def close(self) -> None:
         """Nothing to release."""

@@ -18,6 +18,7 @@ from twofold.log.file_lock import FileLock
 from twofold.log.group_commit import Call, GroupCommit
 from twofold.log.limits import check_append, check_offset, check_place, check_source
 from twofold.log.sqlite_file import connect, open_or_create, translated
+from twofold.log.trimming import start_of, trim
 
 _TAIL = """
     SELECT first_offset, count, arrival_us, accepted_us, head_crc32 FROM batch
@@ -90,6 +91,8 @@ class SqliteLog:
                 return []
             events = max(1, min(max_events, end - offset))
             rows = reader.execute(_READ, {"source": source, "partition": partition, "offset": offset, "events": events}).fetchall()
+            if not rows:  # damage, or events that were dropped
+                check_offset(self.uuid, source, partition, offset, end, start_of(reader, self._path, source, partition))
         return self._checked(source, partition, offset, rows)
 
     def end_offsets(self, sources: Iterable[str]) -> dict[tuple[str, int], int]:
@@ -100,6 +103,19 @@ class SqliteLog:
             ends = {place: self._tail(reader, *place)[0] for place in places}
             reader.execute("COMMIT")
         return ends
+
+    def start_offsets(self, sources: Iterable[str]) -> dict[tuple[str, int], int]:
+        """The offset of the first event that is still there, for every partition of the sources; 0 where nothing was dropped."""
+        places = [(check_source(source), partition) for source in sources for partition in range(self.partitions)]
+        with self._reader() as reader:
+            return {place: start_of(reader, self._path, *place) for place in places}
+
+    def trim(self, source: str, partition: int, before_offset: int) -> int:
+        """Drop whole batches below an offset, but the last; see `TrimmableLog.trim`. The pages of the file are used again."""
+        check_place(source, partition, self.partitions)
+        end = self.end_offsets([source])[source, partition]
+        check_offset(self.uuid, source, partition, before_offset, end)
+        return trim(self._path, source, partition, before_offset, self._timeout_s)
 
     def close(self) -> None:
         """Release files; no call may follow but another `close`."""

@@ -15,7 +15,7 @@ from twofold.log.file_lock import FileLock
 from twofold.log.limits import check_partitions
 
 _APPLICATION_ID = 0x32464C47
-_FORMAT = 1
+_FORMAT = 2
 _TABLES = (
     "CREATE TABLE log (format INTEGER NOT NULL, uuid TEXT NOT NULL, partitions INTEGER NOT NULL, failed_commits INTEGER NOT NULL)",
     """CREATE TABLE batch (
@@ -23,6 +23,9 @@ _TABLES = (
         arrival_us INTEGER NOT NULL, accepted_us INTEGER NOT NULL, head_crc32 INTEGER NOT NULL, payload_crc32 INTEGER NOT NULL,
         payload BLOB NOT NULL)""",
     "CREATE UNIQUE INDEX batch_place ON batch (source, partition, first_offset)",
+    """CREATE TABLE start (
+        source TEXT NOT NULL, partition INTEGER NOT NULL, start_offset INTEGER NOT NULL, crc32 INTEGER NOT NULL,
+        PRIMARY KEY (source, partition))""",
 )
 _DAMAGED = {sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT, sqlite3.SQLITE_CONSTRAINT}
 _ADVICE = {
@@ -40,6 +43,7 @@ class Identity:
 
     uuid: str
     partitions: int
+    format: int = _FORMAT
 
 
 def open_or_create(path: Path, partitions: int | None, lock: FileLock, timeout_s: float) -> tuple[sqlite3.Connection, Identity]:
@@ -57,6 +61,9 @@ def open_or_create(path: Path, partitions: int | None, lock: FileLock, timeout_s
                 with lock.held(time.monotonic() + timeout_s):
                     identity = _identity(path, connection) or _create(connection, partitions or 1)
                     connection.execute("PRAGMA journal_mode = WAL")
+            if identity.format < _FORMAT:
+                with lock.held(time.monotonic() + timeout_s):
+                    _move_on(path, connection)
         except BaseException:
             connection.close()
             raise
@@ -86,6 +93,15 @@ def _create(connection: sqlite3.Connection, partitions: int) -> Identity:
     return identity
 
 
+def _move_on(path: Path, connection: sqlite3.Connection) -> None:
+    """Give a log of format 1 the table of starts, which is all that it lacks."""
+    if (identity := _identity(path, connection)) is not None and identity.format < _FORMAT:
+        connection.execute("BEGIN IMMEDIATE")
+        connection.execute(_TABLES[-1])
+        connection.execute("UPDATE log SET format = ?", (_FORMAT,))
+        connection.execute("COMMIT")
+
+
 def _identity(path: Path, connection: sqlite3.Connection) -> Identity | None:
     """None where the file is empty; raises Corrupt where it is anything but a log of ours, VersionError for one of a later version."""
     connection.execute("BEGIN")
@@ -104,7 +120,7 @@ def _identity(path: Path, connection: sqlite3.Connection) -> Identity | None:
         raise Corrupt(f"log {path} is damaged: it does not know its identity; restore it from a copy")
     if row[0] > _FORMAT:
         raise VersionError(f"log {path} has format {row[0]}; this version of Twofold reads format {_FORMAT}: take a newer version")
-    return Identity(row[1], row[2])
+    return Identity(row[1], row[2], row[0])
 
 
 @contextlib.contextmanager
