@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -59,6 +61,11 @@ def free_port() -> int:
         return int(free.getsockname()[1])
 
 
+def _die_with_parent() -> None:
+    """In the child: have the kernel kill it when the tests are killed."""
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+
+
 class KafkaBroker:
     """A broker with its data in a folder. It can be killed and started again, on the same port."""
 
@@ -76,7 +83,8 @@ class KafkaBroker:
 
     def _run(self, *arguments: str) -> subprocess.Popen[bytes]:
         with (self.folder / "output").open("ab") as out:
-            return subprocess.Popen([*_JAVA, "-cp", f"{jars()}/*", *arguments], stdout=out, stderr=out, cwd=self.folder)
+            command = [*_JAVA, "-cp", f"{jars()}/*", *arguments]
+            return subprocess.Popen(command, stdout=out, stderr=out, cwd=self.folder, preexec_fn=_die_with_parent)
 
     def start(self) -> None:
         """Start it, and wait until it answers."""
