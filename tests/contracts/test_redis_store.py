@@ -189,7 +189,7 @@ def proxy(redis_server: RedisServer) -> Iterator[LossyProxy]:
 @pytest.fixture
 def far(proxy: LossyProxy, url: str) -> Iterator[RedisStore]:
     """The store, beyond a proxy that loses what it is told to."""
-    store = RedisStore(f"redis://127.0.0.1:{proxy.port}/0?{url.partition('?')[2]}", timeout_s=2.0)
+    store = RedisStore(proxy.before(url), timeout_s=2.0)
     yield store
     store.close()
 

@@ -194,6 +194,9 @@ def test_a_transaction_reads_its_own_writes(store: Store, head: bytes) -> None:
         assert list(transaction.scan(a, 3)) == [(a, b"new"), (aa, b"more"), (ac, b"4")]
         assert list(transaction.scan(a, 2)) == [(a, b"new"), (aa, b"more")]
         assert list(transaction.scan(a, 0)) == []
+        transaction.delete(a)
+        assert list(transaction.scan(a, 2)) == [(aa, b"more"), (ac, b"4")]
+        transaction.put(a, b"new")
     assert content(store) == {a: b"new", aa: b"more", ac: b"4", b: b"2"}
 
 

@@ -24,6 +24,10 @@ class LossyProxy:
         self._sockets: list[socket.socket] = []
         threading.Thread(target=self._accept, daemon=True).start()
 
+    def before(self, url: str) -> str:
+        """The same URL of the server, by way of this proxy."""
+        return url.replace(f":{self._server_port}", f":{self.port}")
+
     def at(self, word: bytes, what: str, then: Callable[[], object] = lambda: None) -> None:
         """Lose the next request that holds `word`; `met` is set when it has come. `then` is done before the client can notice."""
         self.met.clear()
