@@ -14,7 +14,7 @@ import twofold as tw
 from twofold.algebra.base import registered
 from twofold.definitions.base import type_name
 from twofold.definitions.content import content_of
-from twofold.definitions.features import feature_names
+from twofold.definitions.features import Feature, named_features
 from twofold.definitions.use import ViewUse
 from twofold.errors import DefinitionError, NotYet
 from twofold.instants import duration_us
@@ -86,6 +86,11 @@ def test_code_that_is_executed_knows_its_line_too() -> None:
 
 
 # Names of features
+
+
+def feature_names(name: str, feature: Feature) -> dict[str, str | None]:
+    """Full name -> window of each feature that a declaration gives."""
+    return {named.name: named.window for named in named_features(name, feature)}
 
 
 @pytest.mark.parametrize(

@@ -56,7 +56,7 @@ def check(file: File = None) -> None:
 
     problems = problems_of(load_project(project_spec(file, settings_of())))
     show.problems(problems)
-    if any(not problem.is_not_yet for problem in problems):
+    if problems:
         raise typer.Exit(1)
 
 

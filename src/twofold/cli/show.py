@@ -33,12 +33,10 @@ def error(error: TwofoldError) -> None:
 
 
 def problems(found: Sequence[Problem]) -> None:
-    """All problems of a check, those that a later version will carry out apart."""
+    """All problems of a check, and how many they are."""
     for problem in found:
-        style = "yellow" if problem.is_not_yet else "red"
-        out.print(f"[{style}]{'not yet' if problem.is_not_yet else 'problem'}[/] {escape(str(problem))}")
-    wrong = sum(not problem.is_not_yet for problem in found)
-    out.print(f"{wrong} problem{'s' * (wrong != 1)}" if wrong else "[green]no problems[/]")
+        out.print(f"[red]problem[/] {escape(str(problem))}")
+    out.print(f"{len(found)} problem{'s' * (len(found) != 1)}" if found else "[green]no problems[/]")
 
 
 def built(views: Sequence[Built]) -> None:

@@ -24,10 +24,7 @@ __all__ = ["Problem", "check", "check_or_raise", "load_project"]
 
 
 def check(project: Project) -> list[Problem]:
-    """Every problem of a project, by file and line; empty where it can be carried out as a whole.
-
-    A declared thing that this version does not carry out yet is listed with `is_not_yet`; it does not make the project wrong.
-    """
+    """Every problem of a project, by file and line; empty where it can be carried out as a whole."""
     found = [*guarded(_project_problems, project)]
     for definition in _definitions(project):
         found += guarded(_CHECKS[type(definition)], definition)
@@ -36,8 +33,8 @@ def check(project: Project) -> list[Problem]:
 
 
 def check_or_raise(project: Project) -> None:
-    """Raise DefinitionError with the texts of all problems; what is not carried out yet is none."""
-    texts = [str(problem) for problem in check(project) if not problem.is_not_yet]
+    """Raise DefinitionError with the texts of all problems."""
+    texts = [str(problem) for problem in check(project)]
     if texts:
         count = "1 problem" if len(texts) == 1 else f"{len(texts)} problems"
         raise DefinitionError(f"{count} in project {project.name!r}:\n" + "\n".join(texts))

@@ -83,11 +83,6 @@ def named_features(name: str, feature: Feature) -> list[Named]:
     ]
 
 
-def feature_names(name: str, feature: Feature) -> dict[str, str | None]:
-    """Full name -> window of each feature that a declaration gives."""
-    return {named.name: named.window for named in named_features(name, feature)}
-
-
 def _feature(
     aggregate: str, value: Any, over: Over, where: Any, hop: Window | None, ago: Window | None, parts: tuple[Part, ...] = ONE_PART
 ) -> Feature:

@@ -24,11 +24,10 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong in a project file, or that is declared and not carried out yet; `str` puts file and line before it."""
+    """One thing that is wrong in a project file; `str` puts file and line before it."""
 
     text: str
     place: Place
-    is_not_yet: bool = False
 
     def __str__(self) -> str:
         return f"{self.place}: {self.text}"
