@@ -16,7 +16,7 @@ from twofold.definitions.base import type_name
 from twofold.definitions.content import content_of
 from twofold.definitions.features import Feature, named_features
 from twofold.definitions.use import ViewUse
-from twofold.errors import DefinitionError, NotYet
+from twofold.errors import DefinitionError
 from twofold.instants import duration_us
 
 departures = tw.Events("departures", time="departed_at", id="flight_id", schema={"flight_id": str, "origin": str, "delay": float})
@@ -167,12 +167,6 @@ def test_steps_leave_the_source_as_it_was() -> None:
     assert [step.kind for step in stepped.steps] == ["filter", "with_columns", "rename"]
     assert departures.steps == ()
     assert (stepped.name, stepped.columns) == (departures.name, departures.columns)
-
-
-@pytest.mark.parametrize("call", [lambda: departures.join(planes, on="tailnum")])
-def test_steps_that_are_to_come_say_so(call: Any) -> None:
-    with pytest.raises(NotYet, match=r"not carried out by this version \(test_definitions\.py:\d+\)"):
-        call()
 
 
 @pytest.mark.parametrize(

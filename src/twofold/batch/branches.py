@@ -52,7 +52,7 @@ def by_source(view: CompiledView, events: Sequence[SourceEvents], times_of: Call
     for mine in events:
         branches = view.branches(mine.source.name)
         needed = {name for branch in branches for name in columns_needed(branch, mine.source)}
-        columns = tuple(name for name in mine.source.columns if name in needed)
+        columns = tuple(name for name in mine.source.stored if name in needed)
         found.append(OfSource(mine, branches, columns, times_of_all([times_of(branch, mine.source) for branch in branches])))
     return found
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import polars as pl
 
 from twofold.algebra.base import LOG_ORDER
 from twofold.batch.archive import archive_up_to
 from twofold.batch.duplicates import Places, duplicates_of
+from twofold.batch.joining import LoadedJoins
 from twofold.batch.spill import Scratch, estimated_bytes
 from twofold.log.base import EventLog
 from twofold.log.records import decoded
@@ -39,11 +40,12 @@ class SourceEvents:
     archived: tuple[int, ...] = ()
     cut: tuple[int, ...] = ()
     log: EventLog | None = None
+    joined: LoadedJoins | None = None
     _duplicates: dict[int | None, Places] = field(default_factory=dict)
 
     def size_bytes(self, columns: Sequence[str], times: Times = ALL_TIMES) -> int:
         """What these columns of the events take while they are worked on, by the tables' own statistics."""
-        return estimated_bytes(self._most_rows(self._reading(columns, times)), [self.source.columns[name] for name in columns])
+        return estimated_bytes(self._most_rows(self._reading(columns, times)), [self.source.stored[name] for name in columns])
 
     def most_rows(self, times: Times = ALL_TIMES) -> int:
         """At most so many rows are read."""
@@ -62,20 +64,20 @@ class SourceEvents:
 
     def frame(self, columns: Sequence[str] | None = None, times: Times = ALL_TIMES) -> pl.DataFrame:
         """The events as one frame (all columns where None)."""
-        columns = self._with_time(tuple(self.source.columns) if columns is None else columns)
-        return all_rows({name: self.source.columns[name] for name in columns}, *self.batches(columns, times))
+        columns = self._with_time(tuple(self.source.stored) if columns is None else columns)
+        return all_rows({name: self.source.stored[name] for name in columns}, *self.batches(columns, times))
 
     def none(self, columns: Sequence[str]) -> pl.DataFrame:
         """A frame of `batches` without rows."""
-        return all_rows({name: self.source.columns[name] for name in self._with_time(columns)})
+        return all_rows({name: self.source.stored[name] for name in self._with_time(columns)})
 
     def sample(self, columns: Sequence[str], times: Times = ALL_TIMES) -> pl.DataFrame:
         """Some of the rows, spread over all; duplicates among them."""
         reading = self._reading(self._with_time(columns), times)
         one_in = max(1, self._most_rows(reading) // _SAMPLED)
-        frames = self.tables.batches(self.source.name, reading, _ROWS_PER_SLICE, one_in)
+        frames = self._table_rows(reading, _ROWS_PER_SLICE, one_in)
         tails = (tail.gather_every(one_in) for tail in self._tails(reading))
-        return all_rows({name: self.source.columns[name] for name in reading.columns}, *frames, *tails)
+        return all_rows({name: self.source.stored[name] for name in reading.columns}, *frames, *tails)
 
     def _with_time(self, columns: Sequence[str]) -> tuple[str, ...]:
         time = self.source.time
@@ -91,12 +93,21 @@ class SourceEvents:
 
     def _rows(self, reading: Reading, in_parts: bool = True) -> Iterator[pl.DataFrame]:
         """Rows that are not too far in the future, duplicates among them."""
-        shape = {name: self.source.columns[name] for name in reading.columns}
+        shape = {name: self.source.stored[name] for name in reading.columns}
         most = self.scratch.rows_at_once(list(shape.values())) if in_parts else self._most_rows(reading)
-        for frame in self.tables.batches(self.source.name, reading, max(most, 1)):
+        for frame in self._table_rows(reading, max(most, 1)):
             yield self._in_time(all_rows(shape, frame))
         for frame in self._tails(reading):
             yield self._in_time(all_rows(shape, frame))
+
+    def _table_rows(self, reading: Reading, most_rows: int, one_in: int = 1) -> Iterator[pl.DataFrame]:
+        """Rows of history and archive, with the joined columns."""
+        if self.joined is None:
+            yield from self.tables.batches(self.source.name, reading, most_rows, one_in)
+            return
+        more = replace(reading, columns=(*reading.columns, *self.joined.needed(reading.columns)))
+        for frame in self.tables.batches(self.source.name, more, most_rows, one_in):
+            yield self.joined.added(frame, reading.columns)
 
     def _in_time(self, frame: pl.DataFrame) -> pl.DataFrame:
         """The rows that are not too far in the future; of loaded history all, which is seen at a glance."""
@@ -135,18 +146,22 @@ class SourceEvents:
         return self._most_rows(reading), self._rows(reading)
 
 
-def archived_events(source: SourcePlan, log: EventLog, tables: Tables, history: int, cut: Sequence[int], scratch: Scratch) -> SourceEvents:
+def archived_events(
+    source: SourcePlan, log: EventLog, tables: Tables, history: int, cut: Sequence[int], scratch: Scratch, joined: LoadedJoins | None = None
+) -> SourceEvents:
     """Loaded history up to a version and the log below a cut, archived on the way. The caller holds the build lock."""
     if source.time is None:
         return SourceEvents(source, tables, scratch, history)
     archive_up_to(log, tables, source, cut)
-    return SourceEvents(source, tables, scratch, history, tuple(cut), tuple(cut))
+    return SourceEvents(source, tables, scratch, history, tuple(cut), tuple(cut), joined=joined)
 
 
-def present_events(source: SourcePlan, log: EventLog, tables: Tables, history: int, cut: Sequence[int], scratch: Scratch) -> SourceEvents:
+def present_events(
+    source: SourcePlan, log: EventLog, tables: Tables, history: int, cut: Sequence[int], scratch: Scratch, joined: LoadedJoins | None = None
+) -> SourceEvents:
     """The same, read only: what the archive lacks is read from the log."""
     if source.time is None:
         return SourceEvents(source, tables, scratch, history)
     # What the archive reached is asked once, first: it may grow meanwhile, and the tail begins where this reading ends.
     begins = tuple(min(tables.archived(source.name, partition), end) for partition, end in enumerate(cut))
-    return SourceEvents(source, tables, scratch, history, begins, tuple(cut), log)
+    return SourceEvents(source, tables, scratch, history, begins, tuple(cut), log, joined)

@@ -10,6 +10,7 @@ from twofold.batch import roll
 from twofold.batch.branches import times_of_all
 from twofold.batch.events import SourceEvents, archived_events
 from twofold.batch.gathering import Gathering, gathering
+from twofold.batch.joining import loaded_joins
 from twofold.batch.spill import Scratch
 from twofold.fail_points import fail_point
 from twofold.log.base import EventLog
@@ -53,6 +54,8 @@ class Builder:
         fail_point("build.cleaned_up")
         chosen = [self.project.view(name) for name in (self.project.views if views is None else views)]
         due = [view for view in chosen if view.plan.mode != "stream" and self._is_due(view, base_us)]
+        for name in dict.fromkeys(source for view in due for source in view.plan.sources):
+            loaded_joins(self.project, name, self.tables, self.tables.history_version(name))  # what keeps it from being built, told first
         places: dict[tuple[tuple[str, ...], tuple[int, ...], tuple[int, ...]], list[tuple[CompiledView, int]]] = {}
         for view in due:
             history = roll.history_versions(self.tables, view.plan)
@@ -64,7 +67,8 @@ class Builder:
             for name, version in zip(sources, histories, strict=True):
                 progress(f"reading {name}")
                 mine = layout.of_source(cut, together[0][0].plan, name)
-                events.append(archived_events(self.project.source(name), self.log, self.tables, version, mine, self.scratch))
+                joined = loaded_joins(self.project, name, self.tables, version)
+                events.append(archived_events(self.project.source(name), self.log, self.tables, version, mine, self.scratch, joined))
             built += self._build_together(together, events, base_us, progress)
         return built
 
@@ -115,7 +119,7 @@ def _read(number: int, events: SourceEvents, gathered: Sequence[Gathering], prog
     """Read one of the views' sources, once for all of them; returns how many events there were."""
     needed = [view.sources[number] for view in gathered]
     times = times_of_all([mine.times for mine in needed])
-    columns = [name for name in events.source.columns if any(name in mine.columns for mine in needed)]
+    columns = [name for name in events.source.stored if any(name in mine.columns for mine in needed)]
     read, most = 0, events.most_rows(times)
     for batch in events.batches(columns, times):
         progress(f"reading {events.source.name}", read, most)

@@ -14,7 +14,7 @@ from twofold.definitions.events import Events, replace_fields
 from twofold.definitions.load import load_project
 from twofold.definitions.model import Label, Model, Rows
 from twofold.definitions.problems import Problem, Problems, describe, guarded, name_problems, shown
-from twofold.definitions.project import Project
+from twofold.definitions.project import Project, joins_of
 from twofold.definitions.table import Table
 from twofold.definitions.use import ViewUse
 from twofold.definitions.view import View
@@ -87,6 +87,8 @@ def _reached(item: Any) -> list[Any]:
         return [as_use(item, item.place).view]
     if isinstance(item, Concat):
         return list(item.branches)
+    if isinstance(item, Events):
+        return [join.content["table"] for join in joins_of(item)]
     return [item.source] if isinstance(item, View | Rows | Label) else []
 
 

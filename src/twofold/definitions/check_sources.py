@@ -8,6 +8,7 @@ from typing import Any
 from zoneinfo import ZoneInfo, available_timezones
 
 from twofold.definitions.base import ELEMENT_TYPES, Place, type_name
+from twofold.definitions.check_joins import join_problems, joined_types
 from twofold.definitions.concat import Concat, branches_of
 from twofold.definitions.events import Events, Step
 from twofold.definitions.problems import (
@@ -164,6 +165,9 @@ def stepped(events: Events) -> Stepped:
         elif step.kind == "explode":
             problems += _explode_problems(step, columns, events, what)
             columns = {**columns, step.content["column"]: ELEMENT_TYPES.get(columns.get(step.content["column"], ""), UNKNOWN)}
+        elif step.kind == "join":
+            problems += join_problems(step, columns, events, what)
+            columns = {**columns, **{name: kind for name, kind in joined_types(step).items() if name not in columns}}
         else:
             checked = check_expression(step.content["condition"], columns, describe(events), what, step.place, {"bool"})
             problems += checked.problems

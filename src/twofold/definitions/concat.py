@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,8 @@ from twofold.errors import DefinitionError
 
 if TYPE_CHECKING:
     import polars as pl
+
+    from twofold.definitions.table import Table
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,6 +46,10 @@ class Concat:
     def explode(self, column: str) -> Concat:
         """One event for each element of a list column, as in `Events.explode`."""
         return self._each(lambda events: events.explode(column))
+
+    def join(self, table: Table, on: str | Sequence[str] | Mapping[str, str]) -> Concat:
+        """The same events, each with a table's row, as in `Events.join`."""
+        return self._each(lambda events: events.join(table, on))
 
     def _each(self, step: Callable[[Events], Events]) -> Concat:
         return Concat(tuple(step(events) for events in self.branches), self.place)

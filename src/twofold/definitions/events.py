@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from twofold.definitions.base import ColumnType, Place, caller_place, type_name
-from twofold.errors import NotYet
+from twofold.definitions.joins import join_content
 from twofold.instants import Duration, duration_us
 
 if TYPE_CHECKING:
     import polars as pl
 
-StepKind = Literal["filter", "with_columns", "rename", "explode"]
+    from twofold.definitions.table import Table
+
+StepKind = Literal["filter", "with_columns", "rename", "explode", "join"]
 
 
 @dataclass(frozen=True, eq=False)
 class Step:
-    """One row-level step: `filter` holds one expression, `with_columns` named ones, `rename` old -> new names, `explode` a column."""
+    """One row-level step: `filter` holds one expression, `with_columns` named ones, `rename` old -> new names, `explode` a column.
+
+    What `join` holds is said in `definitions.joins`.
+    """
 
     kind: StepKind
     content: Mapping[str, Any]
@@ -93,9 +98,14 @@ class Events:
         """
         return self._with(Step("explode", {"column": column}, caller_place()))
 
-    def join(self, table: object, on: str) -> Events:
-        """Not carried out yet: freezes the joined row at the event's position."""
-        raise NotYet(f"Events.join(..., on={on!r}) is not carried out by this version ({caller_place()})")
+    def join(self, table: Table, on: str | Sequence[str] | Mapping[str, str]) -> Events:
+        """The same events, each with the table's row of its key: the columns `<table>_<column>`, null where there is no row.
+
+        `on` names the key column, or several; where the events call them otherwise, `{column of the events: column of the key}`. The
+        row is looked up when the event is appended, and stays with it for ever; an event of loaded history has the row that held just
+        before its event_time. Join first, then compute: the key is as the source has it.
+        """
+        return self._with(Step("join", join_content(table, on, self.steps), caller_place()))
 
     def _with(self, step: Step) -> Events:
         return replace_fields(self, steps=(*self.steps, step))

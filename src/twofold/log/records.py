@@ -58,14 +58,14 @@ def appends(source: SourcePlan, columns: Mapping[str, list[Any]], partitions: in
     for partition, rows in enumerate(partition_rows(source, columns, partitions)):
         if rows:
             part = columns if len(rows) == len(next(iter(columns.values()))) else {k: [v[i] for i in rows] for k, v in columns.items()}
-            batches.append(Append(source.name, partition, len(rows), encode_records(source.columns, part)))
+            batches.append(Append(source.name, partition, len(rows), encode_records(source.stored, part)))
     return batches
 
 
 def frame_appends(source: SourcePlan, frame: pl.DataFrame, partitions: int, encoding: str) -> list[Append]:
     """The same for a table that conforms to its source."""
     if encoding != "arrow":
-        columns = {name: frame[name].cast(_physical(frame.schema[name])).to_list() for name in source.columns}
+        columns = {name: frame[name].cast(_physical(frame.schema[name])).to_list() for name in source.stored}
         return appends(source, columns, partitions, encoding)
     if partitions == 1 or frame.is_empty():
         parts = [frame]
@@ -151,7 +151,7 @@ def decoded(batches: Sequence[RecordBatch], source: SourcePlan) -> tuple[pl.Data
         return groups[0]
     import polars as pl
 
-    frames = [frame for frame, _ in groups] or [record_frames([], source.columns)]
+    frames = [frame for frame, _ in groups] or [record_frames([], source.stored)]
     return pl.concat(frames), [letter for _, letters in groups for letter in letters]
 
 
@@ -159,11 +159,11 @@ def _decoded_of(batches: list[RecordBatch], format: Format, source: SourcePlan) 
     if format != ARROW:
         return _decoded_singly(batches, format, source)
     try:
-        return record_frames(batches, source.columns), []
+        return record_frames(batches, source.stored), []
     except Corrupt:
-        reasons = {batch: _why_unreadable(batch, source.columns) for batch in batches}
+        reasons = {batch: _why_unreadable(batch, source.stored) for batch in batches}
         letters = [Undecodable(batch, reason) for batch, reason in reasons.items() if reason]
-        return record_frames([batch for batch in batches if not reasons[batch]], source.columns), letters
+        return record_frames([batch for batch in batches if not reasons[batch]], source.stored), letters
 
 
 def _decoded_singly(batches: list[RecordBatch], format: Format, source: SourcePlan) -> tuple[pl.DataFrame, list[Undecodable]]:
@@ -175,7 +175,7 @@ def _decoded_singly(batches: list[RecordBatch], format: Format, source: SourcePl
 
     columns, refused = columns_of([batch.payload for batch in batches], format, source)
     good = [batch for number, batch in enumerate(batches) if number not in refused] if refused else batches
-    frame = decode_records(encode_records(source.columns, columns))  # lists become a column so ten times as fast as one by one
+    frame = decode_records(encode_records(source.stored, columns))  # lists become a column so ten times as fast as one by one
     system = {
         MAJOR: [LOG_ORDER + batch.partition for batch in good],
         MINOR: [batch.first_offset for batch in good],

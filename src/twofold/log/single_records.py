@@ -35,7 +35,7 @@ def single_appends(source: SourcePlan, columns: Mapping[str, Values], partitions
         for number in numbers:
             partition_of[number] = partition
     keys: Sequence[bytes | None] = list(partition_keys(source, columns)) if source.partition_by else [None] * len(partition_of)
-    encode, names = msgspec.json.Encoder().encode, tuple(source.columns)
+    encode, names = msgspec.json.Encoder().encode, tuple(source.stored)
     rows = zip(*(columns[name] for name in names), strict=True)
     return [
         Append(source.name, partition, 1, encode(dict(zip(names, row, strict=True))), key)
@@ -45,8 +45,8 @@ def single_appends(source: SourcePlan, columns: Mapping[str, Values], partitions
 
 def columns_of(payloads: Sequence[bytes], format: Format, source: SourcePlan) -> tuple[dict[str, Values], dict[int, str]]:
     """(Canonical values by column, of the payloads that are events of the source, in order; number of each other payload -> why)."""
-    tuples_of = _tuples_of(format, tuple(source.columns))
-    columns: dict[str, Values] = {name: [] for name in source.columns}
+    tuples_of = _tuples_of(format, tuple(source.stored))
+    columns: dict[str, Values] = {name: [] for name in source.stored}
     refused: dict[int, str] = {}
 
     def add(begin: int, end: int) -> None:
@@ -79,8 +79,7 @@ _NOT_EVENTS = (Refused, Undecoded)
 def _checked(rows: list[tuple[Any, ...]], source: SourcePlan) -> dict[str, Values]:
     columns = zip(*rows, strict=True)
     checked = {
-        name: canonical_values(kind, list(values), source.zone)
-        for (name, kind), values in zip(source.columns.items(), columns, strict=True)
+        name: canonical_values(kind, list(values), source.zone) for (name, kind), values in zip(source.stored.items(), columns, strict=True)
     }
     if source.time is not None and None in checked[source.time]:
         raise Refused(f"{source.time} is null; every event has an instant")
@@ -93,7 +92,7 @@ def _reason(payload: bytes, format: Format, source: SourcePlan, error: Exception
         row = _decode(format)(payload)
     except Undecoded as undecoded:
         return str(undecoded)
-    for name, kind in source.columns.items():
+    for name, kind in source.stored.items():
         if name not in row:
             if not format.fills_absent:
                 return f"{name} is absent"

@@ -15,8 +15,9 @@ from twofold.definitions.concat import Concat, branches_of
 from twofold.definitions.events import Events, Step
 from twofold.definitions.expressions import canonical_text, output_type
 from twofold.definitions.features import Feature, class_of, named_features
+from twofold.definitions.joins import joined_columns, key_columns
 from twofold.definitions.own_source import class_content, own_source
-from twofold.definitions.project import Project
+from twofold.definitions.project import Project, joins_of
 from twofold.definitions.table import Table
 from twofold.definitions.view import View
 from twofold.errors import UnknownName, did_you_mean
@@ -26,6 +27,7 @@ from twofold.plan.own import slot_text
 from twofold.plan.serving import (
     FeaturePlan,
     InputPlan,
+    JoinPlan,
     ModelPlan,
     ServingPlan,
     SlotPlan,
@@ -101,15 +103,28 @@ def _named(known: Mapping[str, Any], name: str, what: str) -> Any:
 
 def compile_project(project: Project) -> CompiledProject:
     """Plans of everything the project reaches. The definitions must have passed `check`."""
-    sources = {source.name: compile_source(source) for source in project.reached_sources()}
+    joins = _joins_by_source(project)
+    sources = {source.name: compile_source(source, joins.get(source.name, ())) for source in project.reached_sources()}
     views = {view.name: compile_view(view) for view in project.reached_views()}
     plans = {name: view.plan for name, view in views.items()}
     models = {model.name: compile_model(model, plans) for model in project.models}
     return CompiledProject(project, sources, views, ServingPlan(project.name, sources, plans, models))
 
 
-def compile_source(source: Events | Table) -> SourcePlan:
-    """The plan of a source of events or of a table's rows."""
+def _joins_by_source(project: Project) -> dict[str, tuple[JoinPlan, ...]]:
+    """What each source's events are joined with in any view, rows or label, each join once, in an order that is always the same."""
+    found: dict[str, dict[tuple[str, ...], JoinPlan]] = {}
+    for events in project.reached_events():
+        for step in joins_of(events):
+            columns = joined_columns(step)
+            stored = {joined.column: joined.stored for joined in columns}
+            types = {joined.stored: joined.type for joined in columns}
+            found.setdefault(events.name, {})[tuple(types)] = JoinPlan(step.content["table"].name, key_columns(step), stored, types)
+    return {name: tuple(joins[key] for key in sorted(joins)) for name, joins in found.items()}
+
+
+def compile_source(source: Events | Table, joins: Sequence[JoinPlan] = ()) -> SourcePlan:
+    """The plan of a source of events, which `joins` add to, or of a table's rows."""
     if isinstance(source, Table):
         return SourcePlan(
             source.name,
@@ -130,6 +145,7 @@ def compile_source(source: Events | Table) -> SourcePlan:
         dedupe_us=source.dedupe_us,
         zone=source.zone,
         partition_by=() if by is None else (by,) if isinstance(by, str) else tuple(by),
+        joins=tuple(joins),
     )
 
 
@@ -148,6 +164,8 @@ def columns_after_steps(events: Events) -> dict[str, str]:
             columns = {**columns, **{name: output_type(expr, columns) for name, expr in step.content.items()}}
         elif step.kind == "explode":
             columns = {**columns, step.content["column"]: ELEMENT_TYPES[columns[step.content["column"]]]}
+        elif step.kind == "join":
+            columns = {**columns, **{joined.name: joined.type for joined in joined_columns(step)}}
     return columns
 
 
@@ -169,6 +187,10 @@ def time_after_steps(events: Events) -> str:
 def _steps_content(events: Events) -> list[Any]:
     content: list[Any] = []
     for step in events.steps:
+        if step.kind == "join":
+            columns = [[joined.name, joined.stored, joined.type] for joined in joined_columns(step)]
+            content.append(["join", {"table": step.content["table"].name, "columns": columns}])
+            continue
         is_plain = step.kind in ("rename", "explode")
         named = {name: value if is_plain else canonical_text(value) for name, value in step.content.items()}
         content.append([step.kind, named])

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from twofold.definitions.base import ELEMENT_TYPES
+from twofold.definitions.joins import joined_name
 from twofold.errors import DataError, SchemaMismatch, did_you_mean
 from twofold.instants import to_us
 from twofold.keys import encode_key, partition_of
@@ -90,9 +91,23 @@ def row_problems(source: SourcePlan, row: Any) -> list[str]:
             problems.append(f"{name} {refused}")
     for name in row:
         if name not in columns:
-            near = did_you_mean(name, columns) if isinstance(name, str) else ""
-            problems.append(f"{name} is no field of this source, which has {', '.join(columns)}; leave it out.{near}")
+            problems.append(_why_no_field(source, name))
     return problems
+
+
+def _why_no_field(source: SourcePlan, name: Any) -> str:
+    if table := joined_from(source, name):
+        return f"{name} is not sent: it is joined from table {table!r} when the event is appended; leave it out"
+    near = did_you_mean(name, source.columns) if isinstance(name, str) else ""
+    return f"{name} is no field of this source, which has {', '.join(source.columns)}; leave it out.{near}"
+
+
+def joined_from(source: SourcePlan, name: Any) -> str | None:
+    """The table that a column is joined from, under its name in views or the one that is stored; None for any other column."""
+    for join in source.joins:
+        if name in join.types or name in {joined_name(join.table, column) for column in join.stored}:
+            return join.table
+    return None
 
 
 def partition_rows(source: SourcePlan, columns: Mapping[str, Sequence[Any]], partitions: int) -> list[Sequence[int]]:

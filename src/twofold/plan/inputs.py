@@ -1,7 +1,7 @@
 """From a source's events to a view's inputs: row-level steps and expressions, the same over history and over micro-batches.
 
-A frame of events has the source's columns and four of ours: `MAJOR`, `MINOR` (the order), `STAMP` (arrival_time of the log,
-event_time of loaded history) and, after `prepared`, `TIME`; all int64.
+A frame of events has the columns that the source stores, those of joined rows among them, and four of ours: `MAJOR`, `MINOR` (the
+order), `STAMP` (arrival_time of the log, event_time of loaded history) and, after `prepared`, `TIME`; all int64.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from twofold.algebra.words import WIDE_TYPES
 from twofold.definitions.base import ELEMENT_TYPES
 from twofold.definitions.events import Step
 from twofold.definitions.expressions import evaluate, laid_out
+from twofold.definitions.joins import joined_columns
 from twofold.definitions.table import DELETED
 from twofold.instants import BEGIN_US
 from twofold.keys import encode_key
@@ -58,6 +59,15 @@ def all_rows(columns: Mapping[str, str], *frames: pl.DataFrame | None) -> pl.Dat
         if frame is not None
     ]
     return pl.concat(shaped) if shaped else pl.DataFrame(schema=schema)
+
+
+def with_stored(source: SourcePlan, frame: pl.DataFrame, joined: Mapping[str, Sequence[object]]) -> pl.DataFrame:
+    """Rows with canonical values of the source's joined columns beside its own, in the order of `SourcePlan.stored`."""
+    kinds = {stored: POLARS_TYPES[kind] for join in source.joins for stored, kind in join.types.items()}
+    added = [
+        pl.Series(name, joined[name], pl.Int64() if kind == POLARS_TYPES["datetime"] else kind).cast(kind) for name, kind in kinds.items()
+    ]
+    return frame.with_columns(added)
 
 
 def stamped(source: SourcePlan, frame: pl.DataFrame) -> pl.DataFrame:
@@ -113,6 +123,10 @@ def with_steps(frame: pl.DataFrame, steps: Sequence[Step]) -> pl.DataFrame:
             frame = frame.filter(evaluated(frame, step.content)[0])
         elif step.kind == "explode":
             frame = exploded(frame, step.content["column"])
+        elif step.kind == "join":
+            # What lies in the frame is what somebody needs.
+            found = [joined for joined in joined_columns(step) if joined.stored in frame.columns]
+            frame = frame.with_columns(pl.col(joined.stored).alias(joined.name) for joined in found)
         else:
             frame = frame.with_columns(evaluated(frame, step.content))
     return frame

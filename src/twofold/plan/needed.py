@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from twofold.definitions.joins import joined_columns
 from twofold.instants import floor_to
 from twofold.plan.compile import CompiledView
 from twofold.plan.serving import SourcePlan, ViewPlan
@@ -20,10 +21,13 @@ def columns_needed(view: CompiledView, source: SourcePlan) -> tuple[str, ...]:
         elif step.kind in ("filter", "with_columns"):
             # What a step writes may also be read by it, so it stays needed where the source has it.
             needed.update(name for expression in step.content.values() for name in expression.meta.root_names())
+        elif step.kind == "join":
+            stored = {joined.name: joined.stored for joined in joined_columns(step)}
+            needed = {stored.get(name, name) for name in needed}
         else:
-            return tuple(source.columns)
+            return tuple(source.stored)
     found = needed | ({source.time} if source.time is not None else set())
-    return tuple(name for name in source.columns if name in found)
+    return tuple(name for name in source.stored if name in found)
 
 
 def keeps_time(view: CompiledView, source: SourcePlan) -> bool:
@@ -34,7 +38,7 @@ def keeps_time(view: CompiledView, source: SourcePlan) -> bool:
     for step in view.steps:
         if step.kind == "rename":
             time = step.content.get(time, time)
-        elif (step.kind == "with_columns" and time in step.content) or step.kind not in ("filter", "with_columns", "explode"):
+        elif (step.kind == "with_columns" and time in step.content) or step.kind not in ("filter", "with_columns", "explode", "join"):
             return False
     return time == view.time
 

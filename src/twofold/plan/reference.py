@@ -74,6 +74,15 @@ def has_row(view: ViewPlan, events: Sequence[Event], key: Key, t_us: int) -> boo
     return bool(rows) and max(rows, key=lambda event: (event.event_time, event.order)).inputs != ((),)
 
 
+def joined_row(table: ViewPlan, rows: Sequence[Event], key: Sequence[Any], event_time: int) -> dict[str, Any]:
+    """The columns that an event of loaded history joins: those of the table's latest row of the key before the event's time.
+
+    Each is None where there is no such row, where it deletes the key, and where a part of the key is null. `rows` are the table's
+    loaded ones. An event of the log is joined with nothing here: its record holds the row that had been applied when it was appended.
+    """
+    return features_at(table, [] if None in key else rows, tuple(key), event_time)
+
+
 def _holds(window: Window, event_time: int) -> bool:
     return (window.start_us is None or window.start_us <= event_time) and event_time < window.end_us
 

@@ -13,12 +13,25 @@ class Frozen(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Plain data, compared by value, written as JSON."""
 
 
+class JoinPlan(Frozen, frozen=True):
+    """A table whose row events take along when they are appended.
+
+    `keys` are the source's columns in the order of the table's key. `stored` maps the table's columns to those of log records and
+    archive, `types` the latter to type names.
+    """
+
+    table: str
+    keys: tuple[str, ...]
+    stored: dict[str, str]
+    types: dict[str, str]
+
+
 class SourcePlan(Frozen, frozen=True):
     """What ingest needs to check, partition and store the events of one source.
 
     `columns` maps every column that arrives to its type name, the time column included. `time` is None for a static table.
     `partition_by` are columns; empty means the whole row. `deleted` is a table's column that marks deletes. `is_snapshots`: a table
-    that is loaded in whole snapshots alone.
+    that is loaded in whole snapshots alone. `joins` are what ingest adds to each event; no producer sends it.
     """
 
     name: str
@@ -31,6 +44,12 @@ class SourcePlan(Frozen, frozen=True):
     is_table: bool = False
     deleted: str | None = None
     is_snapshots: bool = False
+    joins: tuple[JoinPlan, ...] = ()
+
+    @property
+    def stored(self) -> dict[str, str]:
+        """Type name of every column of a log record: those that arrive, then those of joined rows."""
+        return self.columns if not self.joins else {**self.columns, **{k: v for join in self.joins for k, v in join.types.items()}}
 
     @property
     def takes_events(self) -> bool:

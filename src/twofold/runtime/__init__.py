@@ -22,9 +22,17 @@ def open_project(project: Project, home: str | Path, clock: Clock | None = None,
 def open_with(project: Project, settings: Settings, clock: Clock | None = None) -> Opened:
     """`open_project` with settings as they were read from file, environment and options."""
     from twofold.definitions.check import check_or_raise
+    from twofold.errors import NotYet
     from twofold.plan.compile import compile_project
     from twofold.runtime.home import Home
     from twofold.runtime.opened import Opened
 
     check_or_raise(project)
-    return Opened(compile_project(project), Home(settings, clock))
+    compiled = compile_project(project)
+    for name in settings.sources:
+        if name in compiled.sources and compiled.sources[name].joins:
+            raise NotYet(
+                f"source {name!r} joins {compiled.sources[name].joins[0].table!r}, and others write its topic ([sources.{name}]): rows are "
+                "joined when events are appended here, which those are not; join before they are produced, or use the table in the model"
+            )
+    return Opened(compiled, Home(settings, clock))

@@ -23,6 +23,7 @@ def compute(view: View | Table, tables: Mapping[Events | Table | str, Any], spin
     """What `twofold.compute` says."""
     from twofold.batch.events import SourceEvents
     from twofold.batch.history import history
+    from twofold.batch.joining import loaded_joins
     from twofold.batch.spill import Scratch
     from twofold.definitions.check import check_or_raise
     from twofold.definitions.project import Project
@@ -37,11 +38,15 @@ def compute(view: View | Table, tables: Mapping[Events | Table | str, Any], spin
     named = {table if isinstance(table, str) else table.name: rows for table, rows in tables.items()}
     held, events = MemoryTables(), []
     scratch = Scratch(Path(tempfile.gettempdir()) / f"twofold-{os.getuid()}", Settings().memory_mb << 20)
-    for name in compiled.view(view.name).plan.sources:
+    sources = compiled.view(view.name).plan.sources
+    joins = [join.table for name in sources for join in compiled.source(name).joins]
+    for name in dict.fromkeys([*joins, *sources]):
         if name not in named:
             raise DataError(f"view {view.name!r} needs the table {name!r}; got {', '.join(named) or 'none'}.{did_you_mean(name, named)}")
         source = compiled.source(name)
         rows = with_deletes(source, *conform_loaded(source, named[name], None), held)
         version = held.load(name, stamped(source, rows), "")
-        events.append(SourceEvents(source, held, scratch, version))
+        if name in sources:
+            joined = loaded_joins(compiled, name, held, version)
+            events.append(SourceEvents(source, held, scratch, version, joined=joined))
     return history(compiled.view(view.name), events, spine, "ideal", False, ())

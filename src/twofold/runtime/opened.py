@@ -66,7 +66,10 @@ class Opened:
         return load(self, source, table, None if at is None else to_us(at), progress)
 
     def append(self, source: str, rows: Any) -> Position:
-        """Append events to the log, all or none of them; durable when it returns. Takes a dict, a list of dicts or a table."""
+        """Append events to the log, all or none of them; durable when it returns. Takes a dict, a list of dicts or a table.
+
+        Where the source joins tables, each event takes the rows of its keys along (see `Events.join`); NotBuilt before they are built.
+        """
         from twofold.plan.ingest import check_rows, require_takes_events
 
         plan = self.compiled.source(source)
@@ -74,15 +77,26 @@ class Opened:
         if isinstance(rows, Mapping):
             rows = [rows]
         if isinstance(rows, Sequence) and not isinstance(rows, str):
-            return self.home.append_columns(plan, check_rows(plan, rows))
+            columns = check_rows(plan, rows)
+            return self.home.append_columns(plan, columns | self._joined(plan, columns) if plan.joins else columns)
         return self._append_frame(plan, rows)
 
     def _append_frame(self, plan: SourcePlan, table: Any) -> Position:
         from twofold.log.records import frame_appends
+        from twofold.plan.inputs import with_stored
         from twofold.tables.frames import conform
 
         frame = conform(plan, table, strict=True).frame
+        if plan.joins:
+            keys = {name: frame[name].to_list() for join in plan.joins for name in join.keys}
+            frame = with_stored(plan, frame, self._joined(plan, keys))
         return self.home.append_batches(frame_appends(plan, frame, self.home.log.partitions, self.home.log.encoding))
+
+    def _joined(self, plan: SourcePlan, columns: Mapping[str, Sequence[Any]]) -> dict[str, list[Any]]:
+        """What events take along of the tables that their source joins."""
+        from twofold.serve.joined import joined_values
+
+        return joined_values(plan, columns, self._reader)
 
     def catch_up(self) -> int:
         """Apply all that the log holds now; returns the number of events applied here.
@@ -225,6 +239,7 @@ class Opened:
     def _present(self, source: str) -> SourceEvents:
         """All events of a source that count, as they are now; which are duplicates is decided again only where there are new ones."""
         from twofold.batch.events import present_events
+        from twofold.batch.joining import loaded_joins
 
         plan = self.compiled.source(source)
         history = self.home.tables.history_version(source)
@@ -232,7 +247,8 @@ class Opened:
         cut = tuple(ends[source, partition] for partition in range(self.home.log.partitions))
         known = self._present_events.get(source)
         if known is None or (known.history, known.cut) != (history, cut if plan.time is not None else ()):
-            known = present_events(plan, self.home.log, self.home.tables, history, cut, self.home.scratch)
+            joined = loaded_joins(self.compiled, source, self.home.tables, history)
+            known = present_events(plan, self.home.log, self.home.tables, history, cut, self.home.scratch, joined)
             self._present_events[source] = known
         return known
 

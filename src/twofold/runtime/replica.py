@@ -14,6 +14,7 @@ from twofold.registry.base import PLAN_ALIAS
 from twofold.runtime.home import Home
 from twofold.serve.cache import PredictionCache
 from twofold.serve.features import FeatureReader, known
+from twofold.serve.joined import joined_values
 from twofold.serve.predict import ModelServer
 from twofold.watch.served_log import ServedLog
 
@@ -67,9 +68,13 @@ class Replica:
         return load_predictor(plan.format, self._home.registry.artifact_path(plan.artifact), plan.columns)
 
     def ingest(self, source: str, rows: Sequence[Mapping[str, Any]]) -> Position:
-        """Append events, all or none; durable when it returns. Raises SchemaMismatch, UnknownName, LogUnavailable."""
+        """Append events, all or none; durable when it returns. Raises SchemaMismatch, UnknownName, LogUnavailable.
+
+        NotBuilt where the source joins a table that was never built.
+        """
         plan = known(self.plan.sources, source, "source")
-        return self._home.append_columns(plan, check_rows(plan, rows))
+        columns = check_rows(plan, rows)
+        return self._home.append_columns(plan, columns | joined_values(plan, columns, self.reader) if plan.joins else columns)
 
     def close(self) -> None:
         """Give back what the replica opened of its own."""

@@ -52,6 +52,14 @@ class Tables(Protocol):
         """All rows up to a history version, in no particular order; None where there are none."""
         ...
 
+    def pinned(self, source: str, table: str, versions: int) -> tuple[int, ...]:
+        """For each of the history versions 1, 2, ... of a source up to `versions`: the history version of a table that its rows join.
+
+        It is decided at the first call that asks for it, as the latest one that the table has then, and never changes. 0 where the
+        table has none yet: that is decided later.
+        """
+        ...
+
     def archive(self, source: str, partition: int, frame: pl.DataFrame, end_offset: int) -> None:
         """Append log events up to `end_offset`, which lies after their last.
 

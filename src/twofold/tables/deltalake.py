@@ -10,7 +10,9 @@ from urllib.parse import quote
 import polars as pl
 from arro3.core import RecordBatch, RecordBatchReader, Table
 from deltalake import CommitProperties, DeltaTable, Transaction, WriterProperties, write_deltalake
+from deltalake.exceptions import CommitFailedError
 
+from twofold.errors import Busy
 from twofold.fail_points import fail_point
 from twofold.plan.inputs import MAJOR, MINOR, SYSTEM
 from twofold.progress import Progress, silent
@@ -23,6 +25,8 @@ _FILE_BYTES, _ROW_GROUP = 32 << 20, 250_000
 """Files small enough that a bound on event_time leaves most of them unread."""
 _STATISTICS_US = 1_000
 """Delta writes the least and greatest instants of a file cut down to milliseconds."""
+_ATTEMPTS = 5
+"""So often is a decision noted anew when another process commits at the same time."""
 
 
 class DeltaTables:
@@ -51,6 +55,17 @@ class DeltaTables:
 
     def history(self, source: str, version: int) -> pl.DataFrame | None:
         return self._read("history", source, pl.col(MAJOR) <= version)
+
+    def pinned(self, source: str, table: str, versions: int) -> tuple[int, ...]:
+        for _ in range(_ATTEMPTS):
+            mine = self._open("history", source)
+            pins = [0 if mine is None else int(mine.transaction_version(_pin(table, version)) or 0) for version in range(1, versions + 1)]
+            if mine is None or all(pins) or not (latest := self.history_version(table)):
+                return tuple(pins)
+            done = [Transaction(_pin(table, version), latest) for version, pin in enumerate(pins, 1) if not pin]
+            with contextlib.suppress(CommitFailedError):  # another process has decided: look what
+                self._note(mine, done)
+        raise Busy(f"the history of {source!r} changes faster than it can be noted which rows of {table!r} it joins; try again")
 
     def archive(self, source: str, partition: int, frame: pl.DataFrame, end_offset: int) -> None:
         if end_offset > self.archived(source, partition):
@@ -123,6 +138,10 @@ class DeltaTables:
                 raise rows.error from None
             raise
 
+    def _note(self, table: DeltaTable, done: list[Transaction]) -> None:
+        """A commit without rows. Raises CommitFailedError where another one has noted the same since the table was opened."""
+        table.create_write_transaction([], "append", table.schema(), commit_properties=CommitProperties(app_transactions=done))
+
     def _remove_left_over(self, table: DeltaTable | None, folder: Path) -> None:
         for path in _left_over(table, folder):
             path.unlink(missing_ok=True)
@@ -147,6 +166,10 @@ def _left_over(table: DeltaTable | None, folder: Path) -> list[Path]:
         replaced = table.vacuum(retention_hours=0, dry_run=True, enforce_retention_duration=False)
         known = {Path(path).name for path in (*table.file_uris(), *replaced)}
     return [path for path in folder.glob("*.parquet") if path.name not in known]
+
+
+def _pin(table: str, version: int) -> str:
+    return f"joins:{table}:{version}"
 
 
 def _numbered(frame: pl.DataFrame, version: int, time: str | None) -> pl.DataFrame:

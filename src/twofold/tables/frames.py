@@ -11,7 +11,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from twofold.errors import SchemaMismatch, did_you_mean
-from twofold.plan.ingest import check_rows, require_takes_events
+from twofold.plan.ingest import check_rows, joined_from, require_takes_events
 from twofold.plan.serving import SourcePlan
 from twofold.tables.columns import Unfit, fit
 from twofold.tables.given import ABSENT, Given, read_given
@@ -59,9 +59,15 @@ def conform(source: SourcePlan, table: Any, strict: bool) -> Conformed:
     if source.time in columns:
         problems += _null_problems(columns[source.time], "every row has an instant; leave such rows out")
     if strict:
-        problems += [f"{name} is no column of this source; leave it out.{did_you_mean(name, source.columns)}" for name in extra]
+        problems += [_why_no_column(source, name) for name in extra]
     _raise(what, problems)
     return Conformed(pl.DataFrame(columns), extra, notes)
+
+
+def _why_no_column(source: SourcePlan, name: str) -> str:
+    if table := joined_from(source, name):
+        return f"{name} is not sent: it is joined from table {table!r} when the event is appended; leave it out"
+    return f"{name} is no column of this source; leave it out.{did_you_mean(name, source.columns)}"
 
 
 def conform_spine(by: Mapping[str, str], table: Any) -> tuple[pl.DataFrame, NDArray[np.int64], pl.DataFrame]:

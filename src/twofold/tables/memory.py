@@ -37,6 +37,7 @@ class MemoryTables:
         self._loads: dict[str, list[tuple[str, pl.DataFrame]]] = {}
         self._archive: dict[tuple[str, int], list[pl.DataFrame]] = {}
         self._archived: dict[tuple[str, int], int] = {}
+        self._pins: dict[tuple[str, str], list[int]] = {}
 
     def load(self, source: str, frame: pl.DataFrame, content: str, time: str | None = None, progress: Progress = silent) -> int:
         if (known := self.loaded(source, content)) is not None:
@@ -55,6 +56,11 @@ class MemoryTables:
     def history(self, source: str, version: int) -> pl.DataFrame | None:
         frames = [frame for _, frame in self._loads.get(source, [])[:version]]
         return pl.concat(frames, how="diagonal") if frames else None
+
+    def pinned(self, source: str, table: str, versions: int) -> tuple[int, ...]:
+        pins, latest = self._pins.setdefault((source, table), []), self.history_version(table)
+        pins += [latest] * (versions - len(pins) if latest else 0)
+        return (*pins, *[0] * (versions - len(pins)))[:versions]
 
     def archive(self, source: str, partition: int, frame: pl.DataFrame, end_offset: int) -> None:
         if end_offset > self.archived(source, partition):

@@ -92,7 +92,7 @@ def _counted(opened: Opened, source: SourcePlan) -> pl.DataFrame:
         end = log.end_offsets([source.name])[source.name, partition]
         batches = log.read(source.name, partition, 0, end) if end else []
         frames.append(decoded(batches, source)[0])
-    frame = all_rows(source.columns, *frames)
+    frame = _joined(opened, source, all_rows(source.stored, *frames))
     if source.time is not None:
         is_log, ahead = pl.col(MAJOR) >= LOG_ORDER, pl.col(source.time).to_physical() - pl.col(STAMP)
         frame = frame.filter(~(is_log & (ahead > DAY_US)))
@@ -101,6 +101,24 @@ def _counted(opened: Opened, source: SourcePlan) -> pl.DataFrame:
     partitions = [None if major < LOG_ORDER else major for major in in_order[MAJOR]]
     keep = reference.counted(source, list(zip(identities, partitions, in_order[STAMP].to_list(), strict=True)))
     return in_order.filter(pl.Series(keep, dtype=pl.Boolean))
+
+
+def _joined(opened: Opened, source: SourcePlan, frame: pl.DataFrame) -> pl.DataFrame:
+    """The rows, those of loaded history with what they join."""
+    for join in source.joins:
+        table, tables = opened.compiled.view(join.table), opened.home.tables
+        pins = tables.pinned(source.name, join.table, tables.history_version(source.name))
+        plan = opened.compiled.source(join.table)
+        rows = {pin: list(_events(table, 0, all_rows(plan.columns, tables.history(join.table, pin)))) for pin in set(pins) if pin}
+        found: dict[str, list[Any]] = {stored: frame[stored].to_list() for stored in join.types}
+        times = frame[str(source.time)].to_physical().to_list()
+        for number, (major, *key) in enumerate(frame.select(MAJOR, *join.keys).iter_rows()):
+            if major < LOG_ORDER:
+                row = reference.joined_row(table.plan, rows[pins[major - 1]], key, times[number])
+                for column, stored in join.stored.items():
+                    found[stored][number] = row[column]
+        frame = frame.with_columns(pl.Series(name, found[name], POLARS_TYPES[kind]) for name, kind in join.types.items())
+    return frame
 
 
 def _events(view: CompiledView, source: int, frame: pl.DataFrame) -> Iterable[Event]:
