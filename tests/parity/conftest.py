@@ -19,7 +19,7 @@ from twofold.definitions.check import check_or_raise
 from twofold.definitions.project import Project
 from twofold.instants import DAY_US, HOPS_US, HOUR_US, MINUTE_US, US_PER_SECOND, floor_to, hop_for, to_datetime
 from twofold.log.memory import MemoryLog
-from twofold.plan import layout
+from twofold.plan import deltas, layout
 from twofold.plan.compile import compile_project
 from twofold.registry.memory import MemoryRegistry
 from twofold.runtime.home import Home
@@ -468,6 +468,12 @@ class Story:
 def rng(request: pytest.FixtureRequest) -> random.Random:
     """Random numbers from the run's seed and the test's own name."""
     return random.Random(f"{request.config.option.hypothesis_seed} {request.node.name}")
+
+
+@pytest.fixture(autouse=True)
+def _heads(rng: random.Random, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few events of a story make a head full, so that bodies are in it too."""
+    monkeypatch.setattr(deltas, "HEAD_EVENTS", rng.choice([0, 2, 8, 96]))
 
 
 @pytest.fixture

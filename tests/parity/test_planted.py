@@ -17,7 +17,7 @@ from twofold.batch import generation, roll
 from twofold.batch import history as batch_history
 from twofold.batch.gathering import Gathering
 from twofold.instants import DAY_US
-from twofold.plan import folding, layout, merge
+from twofold.plan import deltas, layout, merge
 from twofold.plan.merge import ViewReader
 from twofold.plan.serving import ViewPlan
 from twofold.serve.reads import Origin
@@ -109,8 +109,8 @@ def _a_read_changes_a_state(patch: pytest.MonkeyPatch) -> None:
 
 
 def _late_events_are_dropped(patch: pytest.MonkeyPatch) -> None:
-    original = folding.keyed
-    patch.setattr(folding, "keyed", lambda plan, ready: original(plan, ready.filter(pl.col("__time") > pl.col("__stamp") - DAY_US)))
+    original = deltas.keyed
+    patch.setattr(deltas, "keyed", lambda plan, ready: original(plan, ready.filter(pl.col("__time") > pl.col("__stamp") - DAY_US)))
 
 
 def _duplicates_are_counted(patch: pytest.MonkeyPatch) -> None:
@@ -142,12 +142,12 @@ def _a_generation_lacks_the_second_source(patch: pytest.MonkeyPatch) -> None:
 
 def _the_order_of_elements_is_lost_online(patch: pytest.MonkeyPatch) -> None:
     """Only where a micro-batch is folded: every element has the order of its event."""
-    original = folding.all_prepared
+    original = deltas.all_prepared
 
     def without_numbers(*args: Any) -> pl.DataFrame:
         return original(*args).with_columns(pl.col("__minor") // 2**20)
 
-    patch.setattr(folding, "all_prepared", without_numbers)
+    patch.setattr(deltas, "all_prepared", without_numbers)
 
 
 def _an_opaque_tile_grown_old_is_lost(patch: pytest.MonkeyPatch) -> None:

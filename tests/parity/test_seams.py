@@ -12,6 +12,7 @@ import twofold as tw
 from twofold.clocks import ManualClock
 from twofold.instants import DAY_US, HOUR_US, MINUTE_US, US_PER_SECOND
 from twofold.log.base import Append
+from twofold.plan import deltas
 from twofold.runtime.opened import Opened
 from twofold.testing.modes import history_parity, online_parity
 
@@ -129,7 +130,8 @@ def test_a_view_that_is_added_later_begins_where_it_was_added_and_is_filled_by_i
 # What `ahead` is for
 
 
-def test_the_last_ten_seconds_of_a_delta_are_exact_and_what_is_folded_says_ahead(open_home: Open) -> None:
+def test_the_last_ten_seconds_of_a_delta_are_exact_and_what_is_folded_says_ahead(open_home: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(deltas, "HEAD_EVENTS", 0)
     home = opened(open_home, hybrid)
     clock = home.home.clock
     home.build()
@@ -147,13 +149,26 @@ def test_the_last_ten_seconds_of_a_delta_are_exact_and_what_is_folded_says_ahead
     assert value(home, "hybrid", "n_1m", times[3])[0] + 1 == value(home, "hybrid", "n_1m", times[3] + 1)[0]
 
 
-def test_no_more_than_64_events_of_a_key_stay_raw(open_home: Open) -> None:
+def test_no_more_than_64_events_of_a_key_need_stay_raw(open_home: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(deltas, "HEAD_EVENTS", 0)
     home = opened(open_home, hybrid)
     home.build()
     append(home, *(ride(NOW - i, f"{i}") for i in range(70)))
     assert value(home, "hybrid", "n_1h", NOW - 63)[0] == 6
     assert value(home, "hybrid", "n_1h", NOW - 64) == (None, "ahead")
     online_parity(home, "hybrid", ["Oslo"], [NOW - i for i in range(60)]).check(at_least=300)
+
+
+def test_up_to_96_events_of_a_key_are_not_folded(open_home: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(deltas, "HEAD_EVENTS", 96)
+    home = opened(open_home, hybrid)
+    home.build()
+    append(home, *(ride(NOW - i * US_PER_SECOND, f"{i}") for i in range(96)))
+    assert value(home, "hybrid", "n_1h", NOW - 90 * US_PER_SECOND) == (5, "present")
+    append(home, ride(NOW, "full"))
+    assert value(home, "hybrid", "n_1h", NOW - 90 * US_PER_SECOND) == (None, "ahead")
+    assert value(home, "hybrid", "n_1h", NOW - 9 * US_PER_SECOND)[1] == "present"
+    online_parity(home, "hybrid", ["Oslo"], [NOW - i * US_PER_SECOND for i in range(-1, 96)]).check(at_least=50)
 
 
 def test_around_the_base_of_a_generation_and_ten_days_after_it(open_home: Open) -> None:
@@ -185,7 +200,8 @@ def test_a_key_whose_events_were_too_old_to_keep_is_ahead_below_the_base_and_nev
         assert value(home, view, "n_1h", then, key="nobody") == (None, "ahead")
 
 
-def test_an_event_too_late_for_a_delta_leaves_its_clock_behind(open_home: Open) -> None:
+def test_an_event_too_late_for_a_delta_leaves_its_clock_behind(open_home: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(deltas, "HEAD_EVENTS", 0)
     home = opened(open_home, stream)
     append(home, ride(NOW - 40 * DAY_US))
     assert value(home, "stream", "n_1h", NOW + 1) == (0, "empty")

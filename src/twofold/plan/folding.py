@@ -14,8 +14,8 @@ import polars as pl
 from twofold.algebra import tiles
 from twofold.algebra.programme import new_areas
 from twofold.plan.compile import CompiledView
-from twofold.plan.inputs import TIME, KeyedEvents, Words, all_prepared, event_words, keyed
-from twofold.plan.key_order import KeyOrder, encoded_keys, in_key_order
+from twofold.plan.inputs import TIME, Words, all_prepared, event_words
+from twofold.plan.key_order import KeyedEvents, KeyOrder, encoded_keys, in_key_order, keyed
 from twofold.plan.merge import programme_of
 from twofold.plan.own import OpaquePart, opaque_part
 from twofold.plan.serving import ViewPlan
@@ -53,18 +53,27 @@ class ViewFolder:
         return self._fold(events, stored(events.keys), now_us, keeps_raw) if events.keys else []
 
     def _fold(self, events: KeyedEvents, old: Sequence[bytes | None], now_us: int, keeps_raw: bool) -> list[tuple[bytes, bytes]]:
-        old_words = np.frombuffer(bytearray().join(blob or b"" for blob in old), np.int64)
-        old_starts = np.array([0, *itertools.accumulate(len(blob or b"") // 8 for blob in old)], np.int64)
+        old_words, old_starts = joined(old)
         words, starts = tiles.fold(
             old_words, old_starts, events.events, events.starts, events.heap, now_us, keeps_raw, self._programme, self._area
         )
-        blobs = _blobs(words, starts)
+        blobs = blobs_of(words, starts)
         if self._opaque is not None:
             blobs = self._opaque.fold(blobs, old, events.events, events.starts, events.heap, now_us, keeps_raw)
         return list(zip(events.keys, blobs, strict=True))
 
 
-def _blobs(words: Words, starts: Words) -> list[bytes]:
+def joined(blobs: Sequence[bytes | None]) -> tuple[Words, Words]:
+    """(words, starts) of blobs, as the kernels take them: an absent one is empty."""
+    present = [blob or b"" for blob in blobs]
+    starts = np.zeros(len(present) + 1, np.int64)
+    np.cumsum(np.fromiter(map(len, present), np.int64, len(present)) // 8, out=starts[1:])
+    # Writable, as the words that are read: compiled code knows one type of array then, not two.
+    return np.frombuffer(bytearray().join(present), np.int64), starts
+
+
+def blobs_of(words: Words, starts: Words) -> list[bytes]:
+    """The blobs that the kernels give back."""
     raw, at = words.tobytes(), (starts * 8).tolist()
     return [raw[begin:end] for begin, end in itertools.pairwise(at)]
 
@@ -108,7 +117,7 @@ def _fold_keys(
     events, heap = event_words(plan, ready[groups.order[starts[0] : starts[-1]]])
     nothing, area = np.zeros(last - first + 1, np.int64), new_areas(programme, 1)[0]
     words, ends = tiles.fold(nothing[:0], nothing, events, starts - starts[0], heap, now_us, False, programme, area)
-    blobs = _blobs(words, ends)
+    blobs = blobs_of(words, ends)
     if opaque is not None:
         blobs = opaque.fold(blobs, [None] * len(blobs), events, starts - starts[0], heap, now_us, False)
     return [(key, blob) for key, blob in zip(encoded_keys(groups.keys[first:last]), blobs, strict=True) if blob]

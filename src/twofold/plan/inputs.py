@@ -7,7 +7,6 @@ order), `STAMP` (arrival_time of the log, event_time of loaded history) and, aft
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import msgspec
 import numpy as np
@@ -22,7 +21,6 @@ from twofold.definitions.expressions import evaluate, laid_out
 from twofold.definitions.joins import joined_columns
 from twofold.definitions.table import DELETED
 from twofold.instants import BEGIN_US
-from twofold.keys import encode_key
 from twofold.plan.canonical import MOST_ELEMENTS
 from twofold.plan.compile import CompiledView
 from twofold.plan.serving import InputPlan, SourcePlan, ViewPlan
@@ -178,58 +176,6 @@ def _clean_values(values: pl.Expr, kind: str) -> pl.Expr:
     value = values.cast(POLARS_TYPES[kind])
     # Adding 0.0 would not do: Polars keeps the sign of -0.0 then.
     return pl.when(value == 0.0).then(0.0).when(value.is_finite()).then(value) if kind == "float" else value
-
-
-@dataclass(frozen=True)
-class KeyedEvents:
-    """Events of a view grouped by key: `keys` encoded and ascending, events of key i at `events[:, starts[i]:starts[i+1]]` in order.
-
-    `events` and `heap` are as `algebra.tiles.fold` takes them.
-    """
-
-    keys: list[bytes]
-    starts: Words
-    events: Words
-    heap: Words
-
-
-def keyed(plan: ViewPlan, ready: pl.DataFrame) -> KeyedEvents:
-    """Prepared events grouped by key, in order of (time, order) within each."""
-    columns = [f"k{i}" for i in range(len(plan.by))]
-    if ready.height <= _FEW:
-        return _keyed_few(plan, ready, columns)
-    if columns:
-        unique = ready.select(columns).unique()
-        encoded = [encode_key(row) for row in unique.iter_rows()]
-        ranking = sorted(range(len(encoded)), key=encoded.__getitem__)
-        ids = np.empty(len(encoded), np.int64)
-        ids[ranking] = np.arange(len(encoded))
-        keys = [encoded[i] for i in ranking]
-        ready = ready.join(unique.with_columns(__id=pl.Series(ids)), on=columns, how="left")
-    else:
-        keys = [b""] if ready.height else []
-        ready = ready.with_columns(__id=pl.lit(0, pl.Int64))
-    ready = ready.sort("__id", TIME, MAJOR, MINOR)
-    starts = np.searchsorted(ready["__id"].to_numpy(), np.arange(len(keys) + 1))
-    events, heap = event_words(plan, ready)
-    return KeyedEvents(keys, starts, events, heap)
-
-
-_FEW = 64
-"""So few events are sorted by key sooner in Python than by Polars, whose every call costs as much as several of them."""
-
-
-def _keyed_few(plan: ViewPlan, ready: pl.DataFrame, columns: list[str]) -> KeyedEvents:
-    """`keyed` for few events."""
-    rows = [(encode_key(row[3:]), *row[:3], number) for number, row in enumerate(ready.select(TIME, MAJOR, MINOR, *columns).iter_rows())]
-    ordered = sorted(rows)
-    if ordered != rows:
-        ready = ready[[row[-1] for row in ordered]]
-    keys = list(dict.fromkeys(row[0] for row in ordered))
-    found = [row[0] for row in ordered]
-    starts = np.array([*(found.index(key) for key in keys), len(found)], np.int64)
-    events, heap = event_words(plan, ready)
-    return KeyedEvents(keys, starts, events, heap)
 
 
 def event_words(plan: ViewPlan, ready: pl.DataFrame) -> tuple[Words, Words]:

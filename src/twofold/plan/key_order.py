@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from twofold.algebra.grouping import group_order, is_ordered
 from twofold.keys import encode_key
-from twofold.plan.inputs import MAJOR, MINOR, TIME
+from twofold.plan.inputs import MAJOR, MINOR, TIME, event_words
+from twofold.plan.serving import ViewPlan
 
 Words = NDArray[np.int64]
 _KEY = "__key"
@@ -78,3 +79,43 @@ def _encoded_parts(column: pl.Series) -> list[bytes]:
     if column.dtype == pl.String and not column.str.contains("\x00", literal=True).any():
         return [b"\x20" + text.encode() + b"\x00\x01" for text in values]
     return [encode_key((value,)) for value in values]
+
+
+@dataclass(frozen=True)
+class KeyedEvents:
+    """Events of a view grouped by key: `keys` encoded and ascending, events of key i at `events[:, starts[i]:starts[i+1]]` in order.
+
+    `events` and `heap` are as `algebra.tiles.fold` takes them.
+    """
+
+    keys: list[bytes]
+    starts: Words
+    events: Words
+    heap: Words
+
+
+def keyed(plan: ViewPlan, ready: pl.DataFrame) -> KeyedEvents:
+    """Prepared events grouped by key, in order of (time, order) within each."""
+    columns = [f"k{i}" for i in range(len(plan.by))]
+    if ready.height <= _FEW:
+        return _keyed_few(plan, ready, columns)
+    groups = in_key_order(ready, columns)
+    events, heap = event_words(plan, ready[groups.order])
+    return KeyedEvents(encoded_keys(groups.keys) if groups.count else [], groups.starts, events, heap)
+
+
+_FEW = 64
+"""So few events are sorted by key sooner in Python than by Polars, whose every call costs as much as several of them."""
+
+
+def _keyed_few(plan: ViewPlan, ready: pl.DataFrame, columns: list[str]) -> KeyedEvents:
+    """`keyed` for few events."""
+    rows = [(encode_key(row[3:]), *row[:3], number) for number, row in enumerate(ready.select(TIME, MAJOR, MINOR, *columns).iter_rows())]
+    ordered = sorted(rows)
+    if ordered != rows:
+        ready = ready[[row[-1] for row in ordered]]
+    keys = list(dict.fromkeys(row[0] for row in ordered))
+    found = [row[0] for row in ordered]
+    starts = np.array([*(found.index(key) for key in keys), len(found)], np.int64)
+    events, heap = event_words(plan, ready)
+    return KeyedEvents(keys, starts, events, heap)

@@ -140,9 +140,13 @@ def offset_keys(view: ViewPlan, partition: int) -> list[bytes]:
     return [offset_key(source, partition) for source in view.sources]
 
 
-def delta_prefix(version: str, delta: int, partition: int) -> bytes:
-    """What all entries of one delta of a view version in a partition begin with; a key's own bytes follow."""
-    return shard(partition) + b"d/" + version.encode() + delta.to_bytes(4, "big")
+HEAD, BODY = b"h", b"t"
+"""A key's delta is two blobs (see `algebra.heads`): raw events, and the tiles of earlier ones."""
+
+
+def delta_prefix(version: str, delta: int, partition: int, part: bytes) -> bytes:
+    """What all HEAD or BODY entries of one delta of a view version in a partition begin with; a key's own bytes follow."""
+    return shard(partition) + b"d/" + version.encode() + delta.to_bytes(4, "big") + part
 
 
 def rubbish_key(version: str, partition: int, delta: int | None = None) -> bytes:

@@ -33,7 +33,8 @@ class Origin:
                 for delta in (place.open, place.closed)
                 if delta is not None and (delta > pointer.number or plan.mode == "stream")
             ]
-            self.prefixes = tuple(layout.delta_prefix(plan.version, delta, partition) for delta, partition in deltas)
+            parts = (layout.BODY,) if plan.aggregates else (layout.HEAD, layout.BODY)
+            self.prefixes = tuple(layout.delta_prefix(plan.version, delta, at, part) for delta, at in deltas for part in parts)
         self.is_outdated = plan.mode == "hybrid" and any(place.dropped > pointer.number for place in places)
         self.exact_from_us = BEGIN_US if self.generation is None else exact_from(plan, pointer.base_us)
 

@@ -16,7 +16,7 @@ from twofold.log.records import decoded
 from twofold.plan import layout
 from twofold.plan.compile import CompiledProject
 from twofold.plan.counting import too_far_in_the_future
-from twofold.plan.folding import ViewFolder
+from twofold.plan.deltas import DeltaFolder
 from twofold.plan.inputs import MINOR
 from twofold.plan.serving import SourcePlan
 from twofold.store.base import Store, Transaction, commit
@@ -51,7 +51,9 @@ class Worker:
     def __init__(self, project: CompiledProject, log: EventLog, store: Store, bell: Bell, max_events: int = 10_000) -> None:
         self._project, self._log, self._store, self._bell, self._max_events = project, log, store, bell, max_events
         self._sources = [source for source in project.sources.values() if source.time is not None]
-        self._folders = {source.name: [ViewFolder(view, source.name) for view in project.views_of(source.name)] for source in self._sources}
+        self._folders = {
+            source.name: [DeltaFolder(view, source.name) for view in project.views_of(source.name)] for source in self._sources
+        }
         self._fresh: dict[int, dict[int, int]] = {}
         self._epochs: dict[int, int] = {}
         bind(store, log)
@@ -211,7 +213,7 @@ def _decoded(txn: Transaction, part: _Pending) -> pl.DataFrame:
     return frame.filter(pl.col(MINOR) >= part.offset) if part.batches[0].first_offset < part.offset else frame
 
 
-def _fold(txn: Transaction, folder: ViewFolder, partition: int, frame: pl.DataFrame, arrival_us: int) -> None:
+def _fold(txn: Transaction, folder: DeltaFolder, partition: int, frame: pl.DataFrame, arrival_us: int) -> None:
     """Fold a frame into the view's open delta. The place is read here, so a roll-over can never be missed."""
     plan = folder.view.plan
     if plan.mode == "batch" or frame.is_empty():
@@ -219,13 +221,15 @@ def _fold(txn: Transaction, folder: ViewFolder, partition: int, frame: pl.DataFr
     raw = txn.get(layout.place_key(plan.version, partition))
     if raw is None:
         return
-    prefix = layout.delta_prefix(plan.version, layout.decode_place(raw).open, partition)
+    delta = layout.decode_place(raw).open
+    prefixes = {part: layout.delta_prefix(plan.version, delta, partition, part) for part in (layout.HEAD, layout.BODY)}
 
-    def stored(keys: Sequence[bytes]) -> list[bytes | None]:
+    def stored(part: bytes, keys: Sequence[bytes]) -> list[bytes | None]:
+        prefix = prefixes[part]
         return txn.multi_get([prefix + key for key in keys])
 
-    for key, blob in folder.fold(frame, stored, arrival_us, keeps_raw=True):
+    for part, key, blob in folder.fold(frame, stored, arrival_us):
         if blob:
-            txn.put(prefix + key, blob)
+            txn.put(prefixes[part] + key, blob)
         else:
-            txn.delete(prefix + key)
+            txn.delete(prefixes[part] + key)

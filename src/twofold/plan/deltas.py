@@ -1,0 +1,63 @@
+"""Events folded into the deltas of a view: each key's head and body, of which a commit writes only what changes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+import polars as pl
+
+from twofold.algebra import heads, tiles
+from twofold.algebra.heads import HEAD_EVENTS
+from twofold.algebra.programme import new_areas
+from twofold.plan.compile import CompiledView
+from twofold.plan.folding import ViewFolder, blobs_of, joined
+from twofold.plan.inputs import all_prepared
+from twofold.plan.key_order import keyed
+from twofold.plan.layout import BODY, HEAD
+from twofold.plan.merge import programme_of
+
+MultiGet = Callable[[bytes, Sequence[bytes]], Sequence[bytes | None]]
+"""(HEAD or BODY, keys) -> their blobs."""
+
+
+class DeltaFolder:
+    """Folds events of one source of a view version into its deltas; not to be shared between threads."""
+
+    def __init__(self, view: CompiledView, source: str) -> None:
+        self.view, self.source = view, source
+        self._branches = view.branches(source)
+        self._programme = programme_of(view.plan)
+        self._area = new_areas(self._programme, 1)[0]
+        self._whole = ViewFolder(view, source) if view.plan.aggregates else None
+
+    def fold(self, frame: pl.DataFrame, stored: MultiGet, now_us: int) -> Iterator[tuple[bytes, bytes, bytes]]:
+        """(HEAD or BODY, key, new blob) of what changes when the frame's events come in; an empty blob where nothing remains.
+
+        `frame` is a frame of the source's events that count. A view with opaque features has bodies only, folded as a generation's
+        blobs are.
+        """
+        if self._whole is not None:
+            for key, blob in self._whole.fold(frame, lambda keys: stored(BODY, keys), now_us, keeps_raw=True):
+                yield BODY, key, blob
+            return
+        events = keyed(self.view.plan, all_prepared(self._branches, {branch.source: frame for branch in self._branches}))
+        if not events.keys:
+            return
+        words, starts = heads.append(*joined(stored(HEAD, events.keys)), events.events, events.starts, events.heap, self._programme)
+        blobs = blobs_of(words, starts)
+        full = np.flatnonzero(words[starts[:-1] + tiles.RAW] > HEAD_EVENTS).tolist()
+        for i, body, head in self._sealed(full, events.keys, blobs, stored, now_us):
+            blobs[i] = head
+            yield BODY, events.keys[i], body
+        for key, blob in zip(events.keys, blobs, strict=True):
+            yield HEAD, key, blob
+
+    def _sealed(
+        self, full: Sequence[int], keys: Sequence[bytes], blobs: Sequence[bytes], stored: MultiGet, now_us: int
+    ) -> Iterator[tuple[int, bytes, bytes]]:
+        """(number of the key, new body, what stays in its head) of the keys whose heads are full."""
+        if full:
+            bodies, body_starts = joined(stored(BODY, [keys[i] for i in full]))
+            found = heads.seal(bodies, body_starts, *joined([blobs[i] for i in full]), now_us, self._programme, self._area)
+            yield from zip(full, blobs_of(*found[:2]), blobs_of(*found[2:]), strict=True)
