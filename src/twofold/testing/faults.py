@@ -169,4 +169,5 @@ def _live_deltas(opened: Opened, snapshot: Snapshot, partition: int) -> Iterator
     for view in opened.compiled.views.values():
         raw: Any = snapshot.get(layout.place_key(view.plan.version, partition))
         if raw is not None:
-            yield layout.delta_prefix(view.plan.version, layout.decode_place(raw).open, partition)
+            for part in (layout.HEAD, layout.BODY):
+                yield layout.delta_prefix(view.plan.version, layout.decode_place(raw).open, partition, part)
