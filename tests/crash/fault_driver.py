@@ -63,12 +63,31 @@ class Driver:
 
     def ask(self, what: str, home: Path, fail_at: str | None = None, **parameters: Any) -> Any:
         """The answer of a life; None where it was killed at its fail point. Raises AssertionError where it failed otherwise."""
-        request = {"what": what, "home": str(home), "engines": self.engines, "fail_at": fail_at, "parameters": parameters}
+        return self._value(
+            self._request("whole", what=what, home=str(home), fail_at=fail_at, parameters=parameters), f"{what} at {fail_at}"
+        )
+
+    def begin(self, what: str, home: Path, fail_at: str | None = None, **parameters: Any) -> int:
+        """Begin a life; its process."""
+        return int(self._request("begin", what=what, home=str(home), fail_at=fail_at, parameters=parameters)["value"])
+
+    def end(self, process: int) -> Any:
+        """The answer of a life that was begun, when it has ended; None where it was killed."""
+        return self._value(self._request("end", process=process), f"process {process}")
+
+    def until_stopped(self, process: int) -> None:
+        """Wait until a life has stopped at its fail point."""
+        assert self._request("until_stopped", process=process)["value"], f"process {process} ended and did not stop"
+
+    def _request(self, how: str, **fields: Any) -> dict[str, Any]:
+        request = {"how": how, "engines": self.engines, **fields}
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         print(json.dumps(request), file=self._process.stdin, flush=True)
-        answer = json.loads(self._process.stdout.readline())
-        assert answer.get("error") is None, f"{what} at {fail_at}:\n{answer['error']}"
+        return dict(json.loads(self._process.stdout.readline()))
+
+    def _value(self, answer: dict[str, Any], said: str) -> Any:
+        assert answer.get("error") is None, f"{said}:\n{answer['error']}"
         return None if answer["killed"] else answer["value"]
 
     def close(self) -> None:
@@ -246,7 +265,9 @@ def met(opened: Any, number: int) -> dict[str, int]:
 
 def check(opened: Any, number: int) -> dict[str, Any]:
     """Finish what is unfinished, then say what is wrong."""
-    producer = Producer(opened, number)
+    from twofold.testing.faults import applied_offsets, left_over
+
+    producer, applied = Producer(opened, number), sum(applied_offsets(opened).values())
     producer.send_again()
     opened.catch_up()
     complaints = complaints_of(opened, producer, is_built=False)
@@ -256,9 +277,7 @@ def check(opened: Any, number: int) -> dict[str, Any]:
     audit = opened.audit()
     if audit.different or not audit.compared:
         complaints.append(f"the audit compared {audit.compared}, different: {audit.examples}")
-    from twofold.testing.faults import left_over
-
-    return {"complaints": complaints, "left_over": left_over(opened), "audited": audit.compared}
+    return {"complaints": complaints, "left_over": left_over(opened), "audited": audit.compared, "applied": applied}
 
 
 def complaints_of(opened: Any, producer: Producer, is_built: bool) -> list[str]:
@@ -281,7 +300,84 @@ def complaints_of(opened: Any, producer: Producer, is_built: bool) -> list[str]:
     return complaints
 
 
-LIVES: dict[str, Callable[..., Any]] = {"live": live, "met": met, "check": check}
+def send(opened: Any, number: int, count: int = 10) -> str:
+    """Append events; what the log says where it cannot take them."""
+    from twofold.errors import TwofoldError
+
+    try:
+        Producer(opened, number).send(count)
+    except TwofoldError as error:
+        return f"{type(error).__name__}: {error}"
+    return "sent"
+
+
+def work(opened: Any, number: int) -> str:
+    """A worker that nobody keeps from beginning beside another; what the store says where it cannot go on."""
+    from twofold.errors import TwofoldError
+    from twofold.stream.worker import Worker
+
+    home = opened.home
+    try:
+        worker = Worker(opened.compiled, home.log, home.store, home.bell)
+        worker.take_over()
+        worker.catch_up()
+        worker.close()
+    except TwofoldError as error:
+        return f"{type(error).__name__}: {error}"
+    return "applied"
+
+
+def ingest_for_ever(opened: Any, number: int) -> None:
+    """A producer that never rests."""
+    producer = Producer(opened, number)
+    producer.send_again()
+    while True:
+        producer.send(producer._rng.randint(1, 5))
+
+
+def stream_for_ever(opened: Any, number: int) -> None:
+    """The worker process; where another still is, tried again."""
+    from twofold.errors import Busy
+
+    while True:
+        with contextlib.suppress(Busy):
+            opened.stream(until=lambda: False)
+
+
+def build_for_ever(opened: Any, number: int) -> None:
+    """One build after another."""
+    while True:
+        opened.build()
+
+
+def serve_for_ever(opened: Any, number: int) -> None:
+    """A replica."""
+    while True:
+        predict(opened)
+
+
+def read(opened: Any, number: int, stops: bool = False, at: int | None = None) -> list[Any]:
+    """Features of all cards, by a reader that stops inside its snapshot where it is to."""
+    from twofold.serve.generations import OpenGenerations
+
+    taken = OpenGenerations.take
+
+    def stopping(self: Any, wanted: Any) -> Any:
+        OpenGenerations.take = taken  # type: ignore[method-assign]
+        os.kill(os.getpid(), signal.SIGSTOP)
+        return taken(self, wanted)
+
+    if stops:
+        OpenGenerations.take = stopping  # type: ignore[method-assign]
+    return [list(row) for row in opened.features("card", CARDS[:3], at=at, status=True).iter_rows()]
+
+
+LIVES: dict[str, Callable[..., Any]] = {
+    work.__name__: work
+    for work in (
+        live, met, check, send, work, ingest_for_ever, stream_for_ever, build_for_ever, serve_for_ever, read,
+    )
+}  # fmt: skip
 
 
 def serve_request(request: dict[str, Any]) -> Any:
@@ -303,6 +399,8 @@ def serve_request(request: dict[str, Any]) -> Any:
     for plant in parameters.pop("plants", ()):
         importlib.import_module("planted_faults").PLANTS[plant]()
     with opened_at(home, engines, parameters["number"]) as opened:
+        if (timeout_s := parameters.pop("timeout_s", None)) is not None:
+            opened.home.log._timeout_s = opened.home.store._turn._timeout_s = timeout_s
         fail_at(request["fail_at"])
         return LIVES[request["what"]](opened, **parameters)
 
@@ -337,8 +435,8 @@ def have(found: dict[str, Any]) -> None:
             getattr(importlib.import_module(module), name).compile(signature)
 
 
-def in_child(work: Callable[[], Any]) -> dict[str, Any]:
-    """What a forked child answers."""
+def begun(work: Callable[[], Any]) -> tuple[int, int]:
+    """A forked child at work, and the pipe that will hold its answer."""
     reading, writing = os.pipe()
     child = os.fork()
     if not child:
@@ -351,6 +449,11 @@ def in_child(work: Callable[[], Any]) -> dict[str, Any]:
             json.dump(answer, out)
         os._exit(0)
     os.close(writing)
+    return child, reading
+
+
+def ended(child: int, reading: int) -> dict[str, Any]:
+    """What a child has answered."""
     with os.fdopen(reading) as answers:
         text = answers.read()
     status = os.waitpid(child, 0)[1]
@@ -361,10 +464,19 @@ def in_child(work: Callable[[], Any]) -> dict[str, Any]:
 
 
 def main() -> None:
+    children: dict[int, int] = {}
     for line in sys.stdin:
         request = json.loads(line)
-        answer = in_child(lambda request=request: serve_request(request))  # type: ignore[misc]
-        if request["what"] == "warm" and not answer.get("error"):
+        how = request["how"]
+        if how in ("whole", "begin"):
+            child, reading = begun(lambda request=request: serve_request(request))  # type: ignore[misc]
+            children[child] = reading
+            answer: dict[str, Any] = {"killed": False, "value": child} if how == "begin" else ended(child, children.pop(child))
+        elif how == "until_stopped":
+            answer = {"value": os.WIFSTOPPED(os.waitpid(request["process"], os.WUNTRACED)[1])}
+        else:
+            answer = ended(request["process"], children.pop(request["process"]))
+        if request.get("what") == "warm" and not answer.get("error"):
             have(answer["value"])
             answer["value"] = None
         print(json.dumps(answer), flush=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from twofold.errors import Corrupt, LogMismatch
+from twofold.errors import Corrupt, Fenced, LogMismatch
 from twofold.fail_points import fail_point
 from twofold.log.base import EventLog
 from twofold.plan import layout
@@ -33,23 +33,34 @@ def _bind(txn: Transaction, log: EventLog) -> None:
         txn.put(layout.PARTITIONS, layout.encode_int(log.partitions))
 
 
-def register_views(store: Store, views: Sequence[ViewPlan], partitions: Sequence[int]) -> None:
+def register_views(store: Store, views: Sequence[ViewPlan], epochs: Mapping[int, int]) -> None:
     """Give every view a pointer, and in these partitions a place whose delta begins at the applied offsets; forget all other views.
 
     A view that has a place in a partition misses no event of it since its delta began: that is what its reader relies on. The caller
-    owns the partitions.
+    owns the partitions, each in its epoch; raises Fenced, and changes nothing, where another worker has taken one of them over.
     """
     wanted = {view.version: view for view in views}
-    commit(store, lambda txn: _register_pointers(txn, wanted))
+    commit(store, lambda txn: _register_pointers(txn, wanted, epochs))
     fail_point("takeover.pointers_made")
-    for partition in partitions:
-        commit(store, lambda txn, at=partition: _forget_others(txn, wanted, at))  # type: ignore[misc]
+    for partition, epoch in epochs.items():
+        commit(store, lambda txn, at=partition, mine=epoch: _forget_others(txn, wanted, at, mine))  # type: ignore[misc]
         fail_point("takeover.others_forgotten")
         sweep(store, layout.rubbish_prefix(partition), layout.deltas_of(partition))
-        commit(store, lambda txn, at=partition: _register_places(txn, wanted, at))  # type: ignore[misc]
+        commit(store, lambda txn, at=partition, mine=epoch: _register_places(txn, wanted, at, mine))  # type: ignore[misc]
 
 
-def _register_pointers(txn: Transaction, wanted: Mapping[str, ViewPlan]) -> None:
+def same_epoch(partition: int, mine: int, raw: bytes | None) -> None:
+    """Raises Fenced where the stored epoch of a partition is not mine: another worker has taken it over."""
+    epoch = layout.decode_int(raw)
+    if epoch != mine:
+        raise Fenced(
+            f"this worker has epoch {mine} of partition {partition}, the store {epoch}: another worker has taken over; this one stops"
+        )
+
+
+def _register_pointers(txn: Transaction, wanted: Mapping[str, ViewPlan], epochs: Mapping[int, int]) -> None:
+    for partition, mine in epochs.items():
+        same_epoch(partition, mine, txn.get(layout.epoch_key(partition)))
     prefix = layout.pointer_key("")
     known = {key[len(prefix) :].decode(): layout.decode_pointer(raw) for key, raw in txn.scan(prefix)}
     for version in set(known) - set(wanted):
@@ -60,7 +71,8 @@ def _register_pointers(txn: Transaction, wanted: Mapping[str, ViewPlan]) -> None
         txn.put(layout.pointer_key(version), layout.encode_pointer(Pointer(None, 0, (0,) * len(view.sources), offsets, base_us=0)))
 
 
-def _forget_others(txn: Transaction, wanted: Mapping[str, ViewPlan], partition: int) -> None:
+def _forget_others(txn: Transaction, wanted: Mapping[str, ViewPlan], partition: int, epoch: int) -> None:
+    same_epoch(partition, epoch, txn.get(layout.epoch_key(partition)))
     prefix = layout.place_key("", partition)
     for key, _ in list(txn.scan(prefix)):
         version = key[len(prefix) :].decode()
@@ -69,7 +81,8 @@ def _forget_others(txn: Transaction, wanted: Mapping[str, ViewPlan], partition: 
             txn.put(layout.rubbish_key(version, partition), b"")
 
 
-def _register_places(txn: Transaction, wanted: Mapping[str, ViewPlan], partition: int) -> None:
+def _register_places(txn: Transaction, wanted: Mapping[str, ViewPlan], partition: int, epoch: int) -> None:
+    same_epoch(partition, epoch, txn.get(layout.epoch_key(partition)))
     for version, view in wanted.items():
         if txn.get(layout.place_key(version, partition)) is None:
             offsets = txn.multi_get(layout.offset_keys(view, partition))

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from twofold.bell import Bell
-from twofold.errors import Conflict, Fenced, LogMismatch
+from twofold.errors import Conflict, LogMismatch
 from twofold.fail_points import fail_point
 from twofold.log.base import EventLog, RecordBatch
 from twofold.log.records import decoded
@@ -23,7 +23,7 @@ from twofold.store.base import Store, Transaction, commit
 from twofold.stream.dead_letters import DeadLetter, bury_payload, bury_rows
 from twofold.stream.duplicates import drop_duplicates
 from twofold.stream.freshness import bucket_of, decode_counts, encode_counts
-from twofold.stream.registration import bind, register_views
+from twofold.stream.registration import bind, register_views, same_epoch
 
 APPENDED, APPLIED = "appended", "applied"
 """Bell channels: the log has grown; the store has."""
@@ -68,7 +68,9 @@ class Worker:
         taken = list(range(self._log.partitions)) if partitions is None else sorted(partitions)
         self._epochs |= commit(self._store, lambda txn: {partition: _next_epoch(txn, partition) for partition in taken})
         fail_point("takeover.epoch_taken")
-        register_views(self._store, [view.plan for view in self._project.views.values()], taken)
+        register_views(
+            self._store, [view.plan for view in self._project.views.values()], {partition: self._epochs[partition] for partition in taken}
+        )
         fail_point("takeover.registered")
 
     def leave(self, partitions: Collection[int]) -> None:
@@ -151,10 +153,10 @@ class Worker:
         with self._store.snapshot() as snapshot:
             stored = snapshot.multi_get([layout.epoch_key(partition) for partition in self._epochs])
         for (partition, mine), raw in zip(self._epochs.items(), stored, strict=True):
-            _same_epoch(partition, mine, raw)
+            same_epoch(partition, mine, raw)
 
     def _check_epoch(self, txn: Transaction, partition: int) -> None:
-        _same_epoch(partition, self._epochs[partition], txn.get(layout.epoch_key(partition)))
+        same_epoch(partition, self._epochs[partition], txn.get(layout.epoch_key(partition)))
 
     def _note_freshness(self, pending: Sequence[_Pending]) -> None:
         visible_us = time.time_ns() // 1000
@@ -194,14 +196,6 @@ def _next_epoch(txn: Transaction, partition: int) -> int:
     epoch = layout.decode_int(txn.get(layout.epoch_key(partition))) + 1
     txn.put(layout.epoch_key(partition), layout.encode_int(epoch))
     return epoch
-
-
-def _same_epoch(partition: int, mine: int, raw: bytes | None) -> None:
-    epoch = layout.decode_int(raw)
-    if epoch != mine:
-        raise Fenced(
-            f"this worker has epoch {mine} of partition {partition}, the store {epoch}: another worker has taken over; this one stops"
-        )
 
 
 def _decoded(txn: Transaction, part: _Pending) -> pl.DataFrame:
