@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from types import TracebackType
 
+from twofold import flocks
 from twofold.errors import Busy
 
 _POLL_S = 0.05
@@ -27,19 +28,13 @@ class HomeLock:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         deadline = time.monotonic() + self._wait_s
         file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() >= deadline:
-                    holder = os.pread(file, 20, 0).decode().strip() or "unknown"
-                    os.close(file)
-                    raise Busy(
-                        f"process {holder} is the {self._task} of {self._path.parent.parent}; there can be only one: "
-                        "use that one, end it, or take another --home"
-                    ) from None
-                time.sleep(_POLL_S)
+        if not flocks.lock(file, deadline, lambda waited_s: _POLL_S):
+            holder = os.pread(file, 20, 0).decode().strip() or "unknown"
+            os.close(file)
+            raise Busy(
+                f"process {holder} is the {self._task} of {self._path.parent.parent}; there can be only one: "
+                "use that one, end it, or take another --home"
+            )
         os.ftruncate(file, 0)
         os.pwrite(file, str(os.getpid()).encode(), 0)
         self._file = file

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from twofold import flocks
 from twofold.errors import LogUnavailable
 
 _FIRST_POLL_S = 50e-6
@@ -42,11 +41,11 @@ class FileLock:
         try:
             self._take(self._lock, deadline_s)
         finally:
-            fcntl.flock(self._gate, fcntl.LOCK_UN)
+            flocks.unlock(self._gate)
         try:
             yield
         finally:
-            fcntl.flock(self._lock, fcntl.LOCK_UN)
+            flocks.unlock(self._lock)
 
     def close(self) -> None:
         """Give the files back, and with them the lock; nothing happens the second time."""
@@ -56,18 +55,16 @@ class FileLock:
         self._gate = self._lock = -1
 
     def _take(self, file: int, deadline_s: float) -> None:
-        """Polls, because a blocking `flock` has no timeout; quickly at first, since a commit takes less than a millisecond."""
-        begun_s = time.monotonic()
-        while True:
-            with contextlib.suppress(BlockingIOError):
-                return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            now_s = time.monotonic()
-            if now_s >= deadline_s:
-                raise LogUnavailable(
-                    f"{self._path} was locked for longer than the timeout{_holder(self._lock)}; nothing was appended: "
-                    "append again, or end that process if it hangs"
-                )
-            time.sleep(_FIRST_POLL_S if now_s - begun_s < _PATIENCE_S else _LATER_POLL_S)
+        if not flocks.lock(file, deadline_s, _pause_s):
+            raise LogUnavailable(
+                f"{self._path} was locked for longer than the timeout{_holder(self._lock)}; nothing was appended: "
+                "append again, or end that process if it hangs"
+            )
+
+
+def _pause_s(waited_s: float) -> float:
+    """Short at first, since a commit takes less than a millisecond."""
+    return _FIRST_POLL_S if waited_s < _PATIENCE_S else _LATER_POLL_S
 
 
 def _holder(file: int) -> str:

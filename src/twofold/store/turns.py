@@ -6,17 +6,22 @@ behind it, and nobody starves.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import threading
 import time
 import weakref
 from pathlib import Path
 
+from twofold import flocks
 from twofold.errors import StoreUnavailable
 
 _FIRST_POLL_S = 50e-6
 _LONGEST_POLL_S = 2e-3
+
+
+def _pause_s(waited_s: float) -> float:
+    """Twice as long after each try, up to a bound."""
+    return min(max(_FIRST_POLL_S, waited_s), _LONGEST_POLL_S)
 
 
 def left_s(deadline_s: float) -> float:
@@ -68,10 +73,13 @@ class FileLock:
 
     def try_acquire(self) -> bool:
         """Whether the lock was free and is now held."""
-        try:
-            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
+        return flocks.try_lock(self._fd) and self._marked()
+
+    def acquire(self, deadline_s: float) -> bool:
+        """Whether the lock was had before the deadline of the monotonic clock."""
+        return flocks.lock(self._fd, deadline_s, _pause_s) and self._marked()
+
+    def _marked(self) -> bool:
         try:
             if os.pread(self._fd, len(self._mark), 0) != self._mark:  # a needless write would burden the next fsync
                 os.pwrite(self._fd, self._mark, 0)
@@ -80,20 +88,9 @@ class FileLock:
             raise
         return True
 
-    def acquire(self, deadline_s: float) -> bool:
-        """Whether the lock was had before the deadline of the monotonic clock."""
-        pause_s = _FIRST_POLL_S  # flock knows no timeout
-        while not self.try_acquire():
-            remaining_s = left_s(deadline_s)
-            if not remaining_s:
-                return False
-            time.sleep(min(pause_s, remaining_s))
-            pause_s = min(2 * pause_s, _LONGEST_POLL_S)
-        return True
-
     def release(self) -> None:
         """Give the lock to whoever waits."""
-        fcntl.flock(self._fd, fcntl.LOCK_UN)
+        flocks.unlock(self._fd)
 
     def holder(self) -> int:
         """Process that took the lock last; 0 where none ever did."""
