@@ -96,9 +96,11 @@ TOGETHER = {
     "tests/contracts/test_kafka_log.py": "kafka",
     "tests/contracts/test_log.py": "kafka",
     "tests/whole/test_kafka.py": "kafka",
+    "tests/contracts/test_store.py": "redis",
+    "tests/contracts/test_redis_store.py": "redis",
 }
-"""What one worker runs, one test after another, by the beginning of the name: tests of many
-processes are not in each other's way, and one broker is enough."""
+"""What one worker runs, one test after another, by the beginning of the name: so tests of many processes are not in each other's way, and
+of each server that lives through a run there is only one."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
