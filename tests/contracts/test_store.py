@@ -726,3 +726,13 @@ def test_redis_walk(redis_server: RedisServer) -> None:
         kind, server = "redis", redis_server
 
     run_state_machine_as_test(RedisWalk, settings=settings(max_examples=15, stateful_step_count=25))
+
+
+def test_many_puts_are_as_single_ones(store: Store) -> None:
+    keys = [b"aa", b"aa\x00", b"aa" + b"x" * 600, b"bb"]
+    with store.transaction() as transaction:
+        transaction.put(b"bb", b"old")
+        transaction.put_many((key, key[-3:]) for key in keys)
+        assert transaction.get(b"bb") == b"bb"
+    with store.snapshot() as snapshot:
+        assert snapshot.multi_get(keys) == [key[-3:] for key in keys]

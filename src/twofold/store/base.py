@@ -51,6 +51,10 @@ class Transaction(Snapshot, Protocol):
         """Set the entry under `key`."""
         ...
 
+    def put_many(self, items: Iterable[tuple[bytes, bytes]]) -> None:
+        """Set many entries; the sooner done the more of them come in order of their keys."""
+        ...
+
     def delete(self, key: bytes) -> None:
         """Remove the entry under `key` if there is one."""
         ...

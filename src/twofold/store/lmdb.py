@@ -15,7 +15,7 @@ from twofold.errors import DataError, StoreUnavailable
 from twofold.fail_points import fail_point
 from twofold.store.environments import Environment, lmdb_errors, open_environment, translated
 from twofold.store.generations import GenerationFiles, LmdbGeneration
-from twofold.store.records import HEAD_BYTES, SLOT_BYTES, entry_of, in_key_order, read_many, record_of, slot_of
+from twofold.store.records import HEAD_BYTES, SLOT_BYTES, entry_of, in_key_order, plain_record, read_many, record_of, slot_of
 from twofold.store.turns import WriteTurn
 
 
@@ -203,6 +203,20 @@ class LmdbTransaction(LmdbSnapshot):
             raise DataError(f"two keys share the slot {slot.hex()} (hex); change one of them")
         try:
             transaction.put(slot, record_of(slot, key, value))
+        except lmdb.Error as error:
+            raise translated(error, self._environment.what) from error
+
+    def put_many(self, items: Iterable[tuple[bytes, bytes]]) -> None:
+        """See `Transaction.put_many`; half the time of a `put` each."""
+        records = []
+        for key, value in items:
+            if 0 < len(key) < SLOT_BYTES:
+                records.append((key, plain_record(key, value)))
+            else:
+                self.put(key, value)
+        try:
+            with self._open_transaction().cursor() as cursor:
+                cursor.putmulti(records)
         except lmdb.Error as error:
             raise translated(error, self._environment.what) from error
 

@@ -180,6 +180,11 @@ class MemoryTransaction(MemorySnapshot):
         self._open_entries()
         self._changes[key] = value
 
+    def put_many(self, items: Iterable[tuple[bytes, bytes]]) -> None:
+        """See `Transaction.put_many`."""
+        for key, value in items:
+            self.put(key, value)
+
     def delete(self, key: bytes) -> None:
         """See `Transaction.delete`."""
         self._open_entries()

@@ -39,6 +39,11 @@ def record_of(slot: bytes, key: bytes, value: bytes) -> bytes:
     return body + crc32(body, crc32(slot)).to_bytes(4, "little")
 
 
+def plain_record(key: bytes, value: bytes) -> bytes:
+    """`record_of` for a key that is its own slot."""
+    return value + crc32(value, crc32(key)).to_bytes(4, "little")
+
+
 def entry_of(slot: bytes, record: bytes) -> tuple[bytes, bytes]:
     """Key and value of what lies in a slot. Raises Corrupt where the checksum fails; of a long key it names the slot."""
     if crc32(record, crc32(slot)) != _INTACT:

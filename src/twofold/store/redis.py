@@ -266,6 +266,11 @@ class RedisTransaction(RedisSnapshot):
         self._touch(key)
         self._changes[key] = value
 
+    def put_many(self, items: Iterable[tuple[bytes, bytes]]) -> None:
+        """See `Transaction.put_many`."""
+        for key, value in items:
+            self.put(key, value)
+
     def delete(self, key: bytes) -> None:
         """See `Transaction.delete`; one round trip where it is the first touch of a shard."""
         self._touch(key)

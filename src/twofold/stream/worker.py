@@ -222,8 +222,8 @@ def _fold(txn: Transaction, folder: DeltaFolder, partition: int, frame: pl.DataF
         prefix = prefixes[part]
         return txn.multi_get([prefix + key for key in keys])
 
-    for part, key, blob in folder.fold(frame, stored, arrival_us):
-        if blob:
-            txn.put(prefixes[part] + key, blob)
-        else:
-            txn.delete(prefixes[part] + key)
+    changes = [(prefixes[part] + key, blob) for part, key, blob in folder.fold(frame, stored, arrival_us)]
+    txn.put_many(change for change in changes if change[1])
+    for key, blob in changes:
+        if not blob:
+            txn.delete(key)
