@@ -116,20 +116,21 @@ def record_frames(batches: Sequence[RecordBatch], columns: Mapping[str, str] | N
     if columns is not None and not frames:
         frames = [pl.DataFrame(schema={name: POLARS_TYPES[kind] for name, kind in columns.items()})]
     try:
-        frame = pl.concat(frames, how="diagonal", rechunk=True) if frames else pl.DataFrame()
+        frame = pl.concat(frames, how="diagonal", rechunk=True) if len(frames) > 1 else frames[0] if frames else pl.DataFrame()
     except pl.exceptions.PolarsError as error:
         raise Corrupt(f"record batches of {batches[0].source!r} do not have the same types: {_first_line(error)}") from None
     counts = np.array([batch.count for batch in batches], np.int64)
 
-    def of_each(values: list[int]) -> pl.Series:
-        return pl.Series(np.repeat(np.array(values, np.int64), counts))
+    def of_each(name: str, values: list[int]) -> pl.Series:
+        return pl.Series(name, np.repeat(np.array(values, np.int64), counts))
 
     offsets = [np.arange(batch.first_offset, batch.end_offset) for batch in batches]
-    return frame.with_columns(
-        of_each([LOG_ORDER + batch.partition for batch in batches]).alias(MAJOR),
+    system = [
+        of_each(MAJOR, [LOG_ORDER + batch.partition for batch in batches]),
         pl.Series(MINOR, np.concatenate([np.empty(0, np.int64), *offsets])),
-        of_each([batch.arrival_us for batch in batches]).alias(STAMP),
-    )
+        of_each(STAMP, [batch.arrival_us for batch in batches]),
+    ]
+    return frame.hstack(system)
 
 
 @dataclass(frozen=True)
@@ -215,7 +216,8 @@ def _decoded_group(batches: list[RecordBatch], columns: Mapping[str, str] | None
     else:
         import polars as pl
 
-        frame = pl.concat([decode_records(payload) for payload in payloads])
+        frames = [decode_records(payload) for payload in payloads]
+        frame = frames[0] if len(frames) == 1 else pl.concat(frames)
     expected = sum(batch.count for batch in batches)
     if frame.height != expected:
         raise Corrupt(f"record batches of {batches[0].source!r} say they have {expected} events and have {frame.height}")
@@ -227,6 +229,8 @@ def _as_declared(source: str, frame: pl.DataFrame, columns: Mapping[str, str]) -
 
     from twofold.plan.inputs import POLARS_TYPES
 
+    if list(frame.schema.items()) == [(name, POLARS_TYPES[kind]) for name, kind in columns.items()]:
+        return frame
     chosen = []
     for name, kind in columns.items():
         wanted = POLARS_TYPES[kind]

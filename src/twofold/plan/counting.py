@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 from twofold.algebra.base import LOG_ORDER
-from twofold.instants import DAY_US
+from twofold.instants import BEGIN_US, DAY_US
 from twofold.plan.inputs import MAJOR, MINOR, STAMP
 from twofold.plan.serving import SourcePlan
 
@@ -25,6 +26,17 @@ def too_far_in_the_future(source: SourcePlan) -> pl.Expr:
     if source.time is None:
         return pl.lit(False)
     return (pl.col(MAJOR) >= LOG_ORDER) & (pl.col(source.time).to_physical() - pl.col(STAMP) > FUTURE_TOLERANCE_US)
+
+
+def far_rows(source: SourcePlan, frame: pl.DataFrame) -> pl.Series | None:
+    """`too_far_in_the_future` of each row of a frame of log events; None where no row is."""
+    if source.time is None or frame.is_empty():
+        return None
+    times, stamps = frame[source.time].to_numpy().view(np.int64), frame[STAMP].to_numpy()
+    if int(times.max()) - int(stamps.min()) <= FUTURE_TOLERANCE_US and times.min() >= BEGIN_US:
+        return None
+    is_far = frame.select(too_far_in_the_future(source)).to_series()
+    return is_far if is_far.any() else None
 
 
 def counted(source: SourcePlan, frame: pl.DataFrame) -> pl.DataFrame:

@@ -99,7 +99,13 @@ def prepared(view: CompiledView, frame: pl.DataFrame, kept: Sequence[str] = ()) 
         deletes = [] if view.deleted is None else [pl.col(view.deleted).fill_null(False).alias(DELETED)]
         return _with_keys(frame.select(*keys, *system, pl.struct(*plan.row, *deletes).alias("in0")), len(keys))
     inputs = {f"in{i}": _clean(expression, item) for i, (expression, item) in enumerate(zip(view.inputs, plan.inputs, strict=True))}
-    return _with_keys(frame.select(*keys, *system).with_columns(evaluated(frame, inputs)), len(keys))
+    try:
+        # All in one query: for a frame of few rows that is a fifth of the time of several.
+        named = [expression.alias(name) for name, expression in inputs.items()]
+        ready = laid_out(frame).select(*keys, *system, *named)[: frame.height]
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException):
+        ready = frame.select(*keys, *system).with_columns(evaluated(frame, inputs))
+    return _with_keys(ready, len(keys))
 
 
 def all_prepared(branches: Sequence[CompiledView], frames: Mapping[str, pl.DataFrame], kept: Sequence[str] = ()) -> pl.DataFrame:
@@ -109,7 +115,8 @@ def all_prepared(branches: Sequence[CompiledView], frames: Mapping[str, pl.DataF
 
 
 def _with_keys(ready: pl.DataFrame, keys: int) -> pl.DataFrame:
-    return ready.drop_nulls([f"k{i}" for i in range(keys)]) if keys else ready
+    names = [f"k{i}" for i in range(keys)]
+    return ready.drop_nulls(names) if any(ready[name].null_count() for name in names) else ready
 
 
 def with_steps(frame: pl.DataFrame, steps: Sequence[Step]) -> pl.DataFrame:
@@ -195,16 +202,20 @@ def event_words(plan: ViewPlan, ready: pl.DataFrame) -> tuple[Words, Words]:
             size += words.size
         else:
             events[tiles.VALUES + i] = words_of(column)
-            events[tiles.VALID] |= column.is_not_null().to_numpy().astype(np.int64) << i
+            events[tiles.VALID] |= (column.is_not_null().to_numpy().astype(np.int64) if column.null_count() else 1) << i
     return events, np.concatenate(heap)
 
 
 def words_of(column: pl.Series) -> Words:
     """The words of a column of numbers, booleans or instants; 0 where it is null."""
     if column.dtype == pl.Float64:
-        return column.fill_null(0.0).to_numpy().view(np.int64)
+        return _filled(column, 0.0).to_numpy().view(np.int64)
     physical = column.to_physical() if column.dtype == pl.Datetime else column
-    return physical.cast(pl.Int64).fill_null(0).to_numpy()
+    return _filled(physical if physical.dtype == pl.Int64 else physical.cast(pl.Int64), 0).to_numpy()
+
+
+def _filled(column: pl.Series, value: float) -> pl.Series:
+    return column.fill_null(value) if column.null_count() else column
 
 
 def _wide(column: pl.Series, kind: str, plan: ViewPlan) -> tuple[Words, Words]:

@@ -110,7 +110,8 @@ _FEW = 64
 
 def _keyed_few(plan: ViewPlan, ready: pl.DataFrame, columns: list[str]) -> KeyedEvents:
     """`keyed` for few events."""
-    rows = [(encode_key(row[3:]), *row[:3], number) for number, row in enumerate(ready.select(TIME, MAJOR, MINOR, *columns).iter_rows())]
+    plain = zip(*(ready[name].to_list() for name in (TIME, MAJOR, MINOR, *columns)), strict=True)
+    rows = [(encode_key(row[3:]), *row[:3], number) for number, row in enumerate(plain)]
     ordered = sorted(rows)
     if ordered != rows:
         ready = ready[[row[-1] for row in ordered]]

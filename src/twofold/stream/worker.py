@@ -15,7 +15,7 @@ from twofold.log.base import EventLog, RecordBatch
 from twofold.log.records import decoded
 from twofold.plan import layout
 from twofold.plan.compile import CompiledProject
-from twofold.plan.counting import too_far_in_the_future
+from twofold.plan.counting import far_rows
 from twofold.plan.deltas import DeltaFolder
 from twofold.plan.inputs import MINOR
 from twofold.plan.serving import SourcePlan
@@ -140,8 +140,8 @@ class Worker:
             return
         arrival_us = part.batches[-1].arrival_us
         frame = _decoded(txn, part)
-        is_far = frame.select(too_far_in_the_future(source)).to_series()
-        if is_far.any():
+        is_far = far_rows(source, frame)
+        if is_far is not None:
             bury_rows(txn, source.name, partition, frame.filter(is_far), "event_time lies too far beyond its arrival", arrival_us)
             frame = frame.filter(~is_far)
         frame = drop_duplicates(txn, source, partition, frame)
