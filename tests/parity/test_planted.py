@@ -81,6 +81,7 @@ def _closed_delta_is_read_after_the_flip(patch: pytest.MonkeyPatch) -> None:
 
     def always_two(self: Origin, plan: ViewPlan, pointer: layout.Pointer, places: Sequence[layout.Place]) -> None:
         original(self, plan, msgspec.structs.replace(pointer, number=pointer.number - 1), places)
+        self.is_outdated = False
 
     patch.setattr(roll, "drop_closed", lambda *args: None)
     patch.setattr(Origin, "__init__", always_two)
@@ -89,9 +90,9 @@ def _closed_delta_is_read_after_the_flip(patch: pytest.MonkeyPatch) -> None:
 def _generation_of_the_newest_instead_of_the_cut(patch: pytest.MonkeyPatch) -> None:
     original = generation.archived_events
 
-    def newest(source: Any, log: Any, tables: Any, history: int, cut: Any, scratch: Any) -> Any:
+    def newest(source: Any, log: Any, tables: Any, history: int, cut: Any, *rest: Any) -> Any:
         ends = log.end_offsets([source.name])
-        return original(source, log, tables, history, [ends[source.name, partition] for partition in range(log.partitions)], scratch)
+        return original(source, log, tables, history, [ends[source.name, partition] for partition in range(log.partitions)], *rest)
 
     patch.setattr(generation, "archived_events", newest)
 
