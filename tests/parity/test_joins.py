@@ -105,14 +105,15 @@ class Story:
         return {"shop": rng.choice(SHOPS), "city": city, "size": size, "open": rng.choice([None, True, False])}
 
     def load_tables(self) -> None:
-        self.home.load("users", [self.user(T - self.rng.randint(0, 3 * DAY_US)) for _ in range(self.rng.randint(0, 9))])
+        self.home.load("users", [self.user(T - self.rng.randint(0, 72) * HOUR_US) for _ in range(self.rng.randint(0, 9))])
         self.home.load("shops", [self.shop() for _ in range(self.rng.randint(0, 6))])
         leases = [{"shop": s, "user": u, "rent": self.rng.randint(0, 9)} for s in SHOPS for u in USERS if self.rng.random() < 0.6]
         given = leases or pl.DataFrame(schema={"shop": pl.Int64, "user": pl.String, "rent": pl.Int64})
         self.home.load("leases", given, at=T - self.rng.randint(1, 5) * DAY_US)
 
     def load_orders(self) -> None:
-        self.home.load("orders", [self.order(T - self.rng.randint(0, 4 * DAY_US)) for _ in range(self.rng.randint(1, 20))])
+        """Some happen at the very time of a table's row, which they do not see yet."""
+        self.home.load("orders", [self.order(T - self.rng.randint(0, 80) * HOUR_US) for _ in range(self.rng.randint(1, 20))])
 
     def append_users(self) -> None:
         self.clock.advance("1m")

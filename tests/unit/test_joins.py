@@ -9,6 +9,7 @@ import polars as pl
 import pytest
 
 import twofold as tw
+from twofold.batch.joining import loaded_joins
 from twofold.definitions.check import check
 from twofold.errors import DataError, NotBuilt, NotYet, SchemaMismatch
 from twofold.instants import HOUR_US
@@ -17,6 +18,7 @@ from twofold.plan.ingest import check_rows
 from twofold.plan.inputs import stamped
 from twofold.plan.serving import decode_plan, encode_plan
 from twofold.tables.deltalake import DeltaTables
+from twofold.tables.frames import conform
 from twofold.tables.memory import MemoryTables
 
 T = 1_700_000_000_000_000
@@ -237,3 +239,20 @@ def test_events_that_others_write_are_not_joined(tmp_path: Path) -> None:
     with pytest.raises(NotYet, match=r"source 'flights' joins 'planes', and others write its topic \(\[sources\.flights\]\)"):
         project.open(home=tmp_path, **given)
     tw.Project("p", views=[tw.View("v", flights, features=ago)]).open(home=tmp_path, **given).close()
+
+
+def test_rows_of_several_history_versions_lie_in_any_order() -> None:
+    """As in a file that another tool has made of several."""
+    tables = MemoryTables()
+    compiled = compile_project(tw.Project("p", views=[tw.View("v", joined, features=ago)]))
+    source, table = compiled.source("flights"), compiled.source("planes")
+    for version, year in enumerate((1980, 1990), 1):
+        tables.load("planes", stamped(table, conform(table, [plane("N1", year, T - 9 + version)], strict=False).frame), str(version))
+        tables.load("flights", stamped(source, conform(source, [flight("N1", T)] * 2, strict=False).frame), str(version))
+        assert tables.pinned("flights", "planes", version)[-1] == version
+    joins = loaded_joins(compiled, "flights", tables, 2)
+    history = tables.history("flights", 2)
+    assert joins is not None
+    assert history is not None
+    (stored,) = source.joins[0].types
+    assert joins.added(history[[2, 0, 3, 1]], [stored])[stored].to_list() == [1990, 1980, 1990, 1980]

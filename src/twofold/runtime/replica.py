@@ -72,9 +72,10 @@ class Replica:
 
         NotBuilt where the source joins a table that was never built.
         """
-        plan = known(self.plan.sources, source, "source")
+        server = self.server  # one plan for all of the call
+        plan = known(server.plan.sources, source, "source")
         columns = check_rows(plan, rows)
-        return self._home.append_columns(plan, columns | joined_values(plan, columns, self.reader) if plan.joins else columns)
+        return self._home.append_columns(plan, columns | joined_values(plan, columns, server.reader) if plan.joins else columns)
 
     def close(self) -> None:
         """Give back what the replica opened of its own."""
