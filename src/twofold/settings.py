@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from twofold.errors import DefinitionError, NotYet, did_you_mean
+from twofold.instants import duration_us
 
 REDIS_SCHEMES = ("redis", "rediss", "unix", "redis+cluster", "rediss+cluster")
 """What the URL of a store on Redis or Valkey begins with."""
@@ -23,7 +24,8 @@ class Settings:
     `clock` "system", or "replay": the instant that a driver sets in `home/clock`. `partitions` of every source's log are fixed when
     the log is made. `replicas` is the number of serving processes of `twofold up`. `memory_mb` is what history and builds may hold of
     a source's events at once, by estimate; the rest waits in files under the home. `kafka` are options of its client, `sources` the
-    topics that hold the events of a source already (see `log.kafka_settings`).
+    topics that hold the events of a source already (see `log.kafka_settings`). `retention` is how long the embedded log keeps events
+    that a build has archived, as in "7d"; None keeps all.
     """
 
     home: Path = field(default=Path(".twofold"))
@@ -36,6 +38,7 @@ class Settings:
     partitions: int | None = None
     replicas: int = 2
     memory_mb: int = 1536
+    retention: str | None = None
     host: str = "127.0.0.1"
     port: int = 8000
     kafka: Mapping[str, Any] = field(default_factory=dict)
@@ -54,6 +57,10 @@ class Settings:
             raise NotYet(f"tables = {self.tables!r} is not carried out by this version; use a folder")
         if self.clock not in ("system", "replay"):
             raise DefinitionError(f"clock = {self.clock!r}; it is 'system' or 'replay'")
+        if self.retention is not None:
+            duration_us(self.retention)
+            if self.log != "sqlite:":
+                raise DefinitionError("retention is of the embedded log; how long Kafka keeps events is retention.ms of its topics")
         if self.memory_mb < 1:
             raise DefinitionError(f"memory_mb = {self.memory_mb}; it is at least 1")
         if self.replicas < 1 or (self.partitions is not None and not 1 <= self.partitions <= 1024):

@@ -11,12 +11,13 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import pytest
 
 import twofold
+from twofold.settings import Settings
 
 ROOT = Path(__file__).parent.parent.parent
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md")])
@@ -114,6 +115,12 @@ def test_every_public_name_is_documented() -> None:
     unmentioned = [name for name in twofold.__all__ if not re.search(rf"\btw\.{name}\b", written)]
     assert bare == [], "these public names have no docstring"
     assert unmentioned == [], "these public names stand in no page (as tw.name)"
+
+
+def test_every_setting_is_documented() -> None:
+    guide = (ROOT / "docs" / "guide.md").read_text(encoding="utf-8")
+    rows = "\n".join(re.findall(r"^\| (`.+?`) \|", guide, re.MULTILINE))
+    assert [field.name for field in fields(Settings) if f"`{field.name}`" not in rows] == []
 
 
 def is_documented(thing: object) -> bool:

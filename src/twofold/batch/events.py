@@ -12,6 +12,7 @@ from twofold.batch.archive import archive_up_to
 from twofold.batch.duplicates import Places, duplicates_of
 from twofold.batch.joining import LoadedJoins
 from twofold.batch.spill import Scratch, estimated_bytes
+from twofold.errors import LogMismatch
 from twofold.log.base import EventLog
 from twofold.log.records import decoded
 from twofold.plan.counting import too_far_in_the_future
@@ -128,10 +129,24 @@ class SourceEvents:
         for partition, (begin, end) in enumerate(zip(self.archived, self.cut, strict=True)):
             offset = begin
             while offset < end and self.log is not None:
-                batches = self.log.read(self.source.name, partition, offset, min(_EVENTS_PER_READ, end - offset))
+                try:
+                    batches = self.log.read(self.source.name, partition, offset, min(_EVENTS_PER_READ, end - offset))
+                except LogMismatch:
+                    start = min(self.log.start_offsets([self.source.name])[self.source.name, partition], end)
+                    if start <= offset:
+                        raise
+                    yield from self._dropped(reading, partition, offset, start)
+                    offset = start
+                    continue
                 frame = decoded(batches, self.source)[0]
                 yield frame.filter(pl.col(MINOR).is_between(offset, end, closed="left"), *conditions)
                 offset = batches[-1].end_offset if batches else end
+
+    def _dropped(self, reading: Reading, partition: int, begin: int, end: int) -> Iterator[pl.DataFrame]:
+        """Events that a build has archived, and dropped from the log, since it was asked how far the archive reaches."""
+        cut = tuple(end if number == partition else 0 for number in range(len(self.cut)))
+        for frame in self.tables.batches(self.source.name, replace(reading, history=0, cut=cut), _EVENTS_PER_READ):
+            yield frame.filter(pl.col(MINOR) >= begin)
 
     def _places(self, since_us: int | None) -> Places:
         if self.source.dedupe_us is None or self.source.id is None:

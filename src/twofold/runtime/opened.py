@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from twofold.errors import Busy
 from twofold.home_lock import holder_of
-from twofold.instants import Duration, Instant, to_us
-from twofold.log.base import Position
+from twofold.instants import Duration, Instant, duration_us, to_us
+from twofold.log.base import Position, TrimmableLog
 from twofold.plan.serving import SourcePlan, ViewPlan
 from twofold.progress import Progress, silent
 from twofold.runtime.home import APPLIED, Home
@@ -103,11 +103,11 @@ class Opened:
 
         Where a worker process runs on this home, waits until that has done it (and returns 0).
         """
-        from twofold.stream.worker import Worker
+        from twofold.runtime.restoring import new_worker
 
         try:
             with self.home.lock("worker"):
-                worker = Worker(self.compiled, self.home.log, self.home.store, self.home.bell)
+                worker = new_worker(self)
                 worker.take_over()
                 applied = worker.catch_up()
                 worker.close()
@@ -145,8 +145,18 @@ class Opened:
             base_us = self.home.clock.now_us() if at is None else to_us(at)
             builder = Builder(self.compiled, self.home.log, self.home.store, self.home.tables, self.home.scratch)
             built = builder.build(base_us, views, progress)
+            self._drop_archived(base_us)
         self.publish_plan()
         return built
+
+    def _drop_archived(self, now_us: int) -> None:
+        """Drop from the log what is archived and older than the setting `retention`, where it is set."""
+        from twofold.batch.retention import drop_archived
+
+        retention, log = self.home.settings.retention, self.home.log
+        if retention is not None and isinstance(log, TrimmableLog):
+            before_us = min(now_us, self.home.clock.now_us()) - duration_us(retention)
+            drop_archived(self.compiled, log, self.home.store, self.home.tables, before_us)
 
     # --- features ---
 

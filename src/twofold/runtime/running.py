@@ -25,11 +25,11 @@ Ended = Callable[[], bool]
 
 def stream(project: Opened, until: Ended) -> None:
     """Apply the log as it grows, until `until()`; raises Busy where the home has a worker, Fenced where another takes over."""
-    from twofold.stream.worker import Worker
+    from twofold.runtime.restoring import new_worker
 
     home = project.home
     with home.lock("worker"), home.bell.listen(APPENDED) as listener:
-        worker = Worker(project.compiled, home.log, home.store, home.bell)
+        worker = new_worker(project)
         wait = home.log.wait if isinstance(home.log, WakingLog) else listener.wait
         worker.take_over()
         while not until():

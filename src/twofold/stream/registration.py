@@ -33,6 +33,21 @@ def _bind(txn: Transaction, log: EventLog) -> None:
         txn.put(layout.PARTITIONS, layout.encode_int(log.partitions))
 
 
+def refuse_gap(store: Store, log: EventLog, sources: Sequence[str], partitions: Sequence[int]) -> None:
+    """Raises LogMismatch where events that the store has not applied are not in the log any more."""
+    starts = log.start_offsets(sources)
+    places = [(source, partition) for source in sources for partition in partitions]
+    with store.snapshot() as snapshot:
+        stored = snapshot.multi_get([layout.offset_key(*place) for place in places])
+    for (source, partition), raw in zip(places, stored, strict=True):
+        offset, start = layout.decode_int(raw), starts[source, partition]
+        if offset < start:
+            raise LogMismatch(
+                f"the store has applied {source}/{partition} up to offset {offset}, but the log begins at {start}: the events between are "
+                "gone from it; remove HOME/store and run `twofold build`, which goes on from the archive"
+            )
+
+
 def register_views(store: Store, views: Sequence[ViewPlan], epochs: Mapping[int, int]) -> None:
     """Give every view a pointer, and in these partitions a place whose delta begins at the applied offsets; forget all other views.
 

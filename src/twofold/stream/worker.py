@@ -23,7 +23,7 @@ from twofold.store.base import Store, Transaction, commit
 from twofold.stream.dead_letters import DeadLetter, bury_payload, bury_rows
 from twofold.stream.duplicates import drop_duplicates
 from twofold.stream.freshness import bucket_of, decode_counts, encode_counts
-from twofold.stream.registration import bind, register_views, same_epoch
+from twofold.stream.registration import bind, refuse_gap, register_views, same_epoch
 
 APPENDED, APPLIED = "appended", "applied"
 """Bell channels: the log has grown; the store has."""
@@ -66,6 +66,7 @@ class Worker:
     def take_over(self, partitions: Collection[int] | None = None) -> None:
         """Begin a new epoch of these partitions (None: of all) and follow exactly the views of the project in them."""
         taken = list(range(self._log.partitions)) if partitions is None else sorted(partitions)
+        refuse_gap(self._store, self._log, [source.name for source in self._sources], taken)
         self._epochs |= commit(self._store, lambda txn: {partition: _next_epoch(txn, partition) for partition in taken})
         fail_point("takeover.epoch_taken")
         register_views(

@@ -1,0 +1,94 @@
+"""What a new store must know before its worker begins, when a home goes on without the store that it had.
+
+The log may not hold its beginning any more: the archive does, and the next build folds it. And ids of loaded history, and of events that
+were dropped from the log, may come again: the index of duplicates has them from the tables.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from twofold.algebra.base import LOG_ORDER
+from twofold.errors import LogMismatch
+from twofold.keys import encode_key
+from twofold.plan import layout
+from twofold.plan.inputs import MAJOR, STAMP, all_rows
+from twofold.plan.serving import SourcePlan
+from twofold.store.base import Transaction, commit
+from twofold.stream.duplicates import least_pending, remember, remember_history
+from twofold.stream.worker import Worker
+
+if TYPE_CHECKING:
+    from twofold.runtime.opened import Opened
+
+
+def new_worker(project: Opened) -> Worker:
+    """A worker of the home, whose caller has the lock for it. A new store begins where the log begins."""
+    home = project.home
+    with home.store.snapshot() as snapshot:
+        is_new = snapshot.get(layout.LOG_UUID) is None
+    if is_new:
+        for source in project.compiled.sources.values():
+            if source.time is not None:
+                _begin(project, source)
+                _remember_history(project, source)
+    return Worker(project.compiled, home.log, home.store, home.bell)
+
+
+def _begin(project: Opened, source: SourcePlan) -> None:
+    """Take as applied what the log has dropped, which the archive must hold, and remember its ids."""
+    home = project.home
+    starts = home.log.start_offsets([source.name])
+    for (_, partition), start in starts.items():
+        archived = home.tables.archived(source.name, partition)
+        if start > archived > 0:
+            raise LogMismatch(
+                f"the archive has {source.name}/{partition} up to offset {archived}, but the log begins at {start}: the events between "
+                "are in neither; restore the tables or the log from a copy"
+            )
+    begun = {partition: start for (_, partition), start in starts.items() if start > 0}
+    if not begun:
+        return
+    ids = _ids(project, source, tuple(starts[source.name, partition] for partition in range(home.log.partitions)))
+    for partition, start in begun.items():
+        of_partition = ids.filter(pl.col(MAJOR) == LOG_ORDER + partition).sort(STAMP)
+        rows = [(encode_key((identity,)), stamp) for identity, stamp in of_partition.select("id", STAMP).iter_rows()]
+
+        def begin(txn: Transaction, partition: int = partition, start: int = start, rows: list[tuple[bytes, int]] = rows) -> None:
+            key = layout.offset_key(source.name, partition)
+            if txn.get(key) is None:
+                remember(txn, source.name, partition, rows)
+                txn.put(key, layout.encode_int(start))
+
+        commit(home.store, begin)
+
+
+def _ids(project: Opened, source: SourcePlan, starts: tuple[int, ...]) -> pl.DataFrame:
+    """Ids of the archived events that count and that an event still in the log may repeat: MAJOR, STAMP and `id`."""
+    from twofold.batch.events import SourceEvents
+
+    home = project.home
+    found = [pl.DataFrame(schema={MAJOR: pl.Int64, STAMP: pl.Int64, "id": pl.String})]
+    if source.id is None or source.dedupe_us is None:
+        return found[0]
+    pending = [home.log.read(source.name, partition, start, 1) for partition, start in enumerate(starts)]
+    since_us = min([batches[0].arrival_us for batches in pending if batches], default=home.clock.now_us()) - source.dedupe_us
+    events = SourceEvents(source, home.tables, home.scratch, home.tables.history_version(source.name), starts, starts)
+    for frame in events.batches((source.id,)):
+        young = frame.filter((pl.col(MAJOR) >= LOG_ORDER) & (pl.col(STAMP) > since_us), pl.col(source.id).is_not_null())
+        found.append(young.select(MAJOR, STAMP, id=source.id))
+    return pl.concat(found[1:] or found)
+
+
+def _remember_history(project: Opened, source: SourcePlan) -> None:
+    """Remember the ids of loaded history that an event still in the log, or to come, may repeat."""
+    home = project.home
+    version = home.tables.history_version(source.name)
+    if version == 0 or source.dedupe_us is None:
+        return
+    rows = all_rows(source.columns, home.tables.history(source.name, version))
+    with home.store.snapshot() as snapshot:
+        since_us = least_pending(snapshot, home.log, source.name, home.clock.now_us())
+    commit(home.store, lambda txn: remember_history(txn, source, rows, since_us))
