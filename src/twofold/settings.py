@@ -25,7 +25,8 @@ class Settings:
     the log is made. `replicas` is the number of serving processes of `twofold up`. `memory_mb` is what history and builds may hold of
     a source's events at once, by estimate; the rest waits in files under the home. `kafka` are options of its client, `sources` the
     topics that hold the events of a source already (see `log.kafka_settings`). `retention` is how long the embedded log keeps events
-    that a build has archived, as in "7d"; None keeps all.
+    that a build has archived, as in "7d"; None keeps all. While more than
+    `max_lag_events` are not applied, or less than `min_free_mb` of the home's disk is free, replicas take no events; 0 turns a bound off.
     """
 
     home: Path = field(default=Path(".twofold"))
@@ -39,6 +40,8 @@ class Settings:
     replicas: int = 2
     memory_mb: int = 1536
     retention: str | None = None
+    max_lag_events: int = 5_000_000
+    min_free_mb: int = 256
     host: str = "127.0.0.1"
     port: int = 8000
     kafka: Mapping[str, Any] = field(default_factory=dict)
@@ -63,6 +66,8 @@ class Settings:
                 raise DefinitionError("retention is of the embedded log; how long Kafka keeps events is retention.ms of its topics")
         if self.memory_mb < 1:
             raise DefinitionError(f"memory_mb = {self.memory_mb}; it is at least 1")
+        if self.max_lag_events < 0 or self.min_free_mb < 0:
+            raise DefinitionError("max_lag_events and min_free_mb are at least 0, which turns the bound off")
         if self.replicas < 1 or (self.partitions is not None and not 1 <= self.partitions <= 1024):
             raise DefinitionError("replicas are at least 1, partitions from 1 to 1024")
 
@@ -110,7 +115,7 @@ def read_settings(
 def _typed(name: str, value: Any) -> Any:
     if name == "home":
         return Path(value)
-    if name in ("partitions", "replicas", "memory_mb", "port"):
+    if name in ("partitions", "replicas", "memory_mb", "port", "max_lag_events", "min_free_mb"):
         try:
             return int(value)
         except ValueError:

@@ -7,8 +7,10 @@ import http.client
 import json
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -20,6 +22,7 @@ import twofold as tw
 from twofold.errors import LogUnavailable, StoreUnavailable
 from twofold.http import events, messages
 from twofold.http.app import App
+from twofold.http.pressure import Pressure
 from twofold.instants import to_us
 from twofold.log.base import Position
 from twofold.plan.ingest import check_rows
@@ -113,12 +116,12 @@ class Served:
 
 
 @contextlib.contextmanager
-def running(shop: Any, store: Store, **options: Any) -> Iterator[Served]:
+def running(shop: Any, store: Store, may_take: Callable[[], None] = lambda: None, **options: Any) -> Iterator[Served]:
     """A server over a shop, in a thread of its own."""
     replica = ShopReplica(shop, shop.server(store, **options))
     listener = socket.create_server(("127.0.0.1", 0))
     config = uvicorn.Config(
-        App(replica, shop.bell), loop="uvloop", http="httptools", ws="none", lifespan="on", access_log=False, log_level="warning"
+        App(replica, shop.bell, may_take), loop="uvloop", http="httptools", ws="none", lifespan="on", access_log=False, log_level="warning"
     )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
@@ -278,6 +281,43 @@ def test_too_many_events_under_way_are_told_to_come_again(served: Served, helper
     thread.join(20)
     assert answers == [200]
     assert served.post("/v1/events/sales", helpers.sale()).status == 200
+
+
+def test_a_speed_layer_that_lags_and_a_full_disk_are_told_before_anything_is_appended(make_shop: Any, helpers: Any, tmp_path: Path) -> None:
+    shop, now = make_shop(), {"lag": 7}
+    pressure = Pressure(lambda: now["lag"], tmp_path, 7, 0)
+    with running(shop, Store(shop.store), may_take=pressure.check) as served:
+        assert served.post("/v1/events/sales", helpers.sale()).status == 200
+        now["lag"] = 8
+        wait_until(lambda: served.post("/v1/events/sales", helpers.sale()).status == 429)
+        ends = shop.log.end_offsets(["sales"])
+        refused = served.post("/v1/events/sales", helpers.sale())
+        assert (refused.status, refused.headers["retry-after"]) == (429, "1")
+        assert shop.log.end_offsets(["sales"]) == ends
+        assert "8 events wait to be applied, the most is max_lag_events = 7" in refused.error
+        now["lag"] = 0
+        wait_until(lambda: served.post("/v1/events/sales", helpers.sale()).status == 200)
+        pressure._least_mb = 1 << 50
+        wait_until(lambda: served.post("/v1/events/sales", helpers.sale()).status == 503)
+        refused = served.post("/v1/events/sales", helpers.sale())
+        assert (refused.status, refused.headers["retry-after"]) == (503, "1")
+        assert "min_free_mb" in refused.error
+
+
+def test_a_bound_of_zero_is_none_and_what_is_known_is_kept_for_a_while(tmp_path: Path) -> None:
+    Pressure(lambda: 1 << 60, tmp_path, 0, 0).check()
+    looks: list[int] = []
+    pressure = Pressure(lambda: looks.append(1) or 0, tmp_path, 1, 0)
+    for _ in range(50):
+        pressure.check()
+    assert len(looks) < 50
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 # Errors

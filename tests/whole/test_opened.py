@@ -53,6 +53,16 @@ def test_events_that_are_appended_while_the_worker_reads_are_no_mismatch(loaded:
     assert loaded.catch_up() == 2
 
 
+def test_a_replica_knows_how_far_the_speed_layer_lags(loaded: Any) -> None:
+    for row in LIVE[:5]:
+        loaded.append("payments", row)
+    loaded.append("limits", {"card": "a", "limit": 7.0, "ended": False, "set_at": START_US})
+    assert loaded.replica.lag() == 6
+    loaded.catch_up()
+    assert loaded.replica.lag() == 0
+    loaded.replica.close()
+
+
 def test_a_batch_view_changes_only_with_a_build(loaded: Any, clock: tw.ManualClock) -> None:
     before = loaded.features("shop", ["x", "y"], at=START_US + HOUR_US)
     stream_in(loaded, clock, LIVE[:60])

@@ -71,10 +71,13 @@ class Route:
 
 
 class App:
-    """An ASGI application. `bell` wakes those who wait for `after=`, and tells of a new plan; without it both are polled."""
+    """An ASGI application. `bell` wakes those who wait for `after=`, and tells of a new plan; without it both are polled.
 
-    def __init__(self, replica: Replica, bell: Bell | None = None) -> None:
-        self._replica, self._bell = replica, bell
+    `may_take` raises where no events are to be taken now; it is called in a thread before each append.
+    """
+
+    def __init__(self, replica: Replica, bell: Bell | None = None, may_take: Callable[[], None] = lambda: None) -> None:
+        self._replica, self._bell, self._may_take = replica, bell, may_take
         self._pools = {name: ThreadPoolExecutor(count, f"http-{name}") for name, count in _THREADS.items()}
         self._applied = AppliedBell(bell)
         self._reading = Reading(self._applied, self._pools["read"])
@@ -169,9 +172,13 @@ class App:
         return await self._reading.features(self._replica.server, call)
 
     async def _ingest(self, call: Call) -> Reply:
-        answer, count = await self._ingesting.events(self._replica.server.plan, self._replica.ingest, call)
+        answer, count = await self._ingesting.events(self._replica.server.plan, self._taken, call)
         self._events.add(call.names[0], count=count)
         return answer
+
+    def _taken(self, source: str, rows: list[dict[str, Any]]) -> Position:
+        self._may_take()
+        return self._replica.ingest(source, rows)
 
     async def _v2_ready(self, call: Call) -> Reply:
         problems = await self._not_ready()

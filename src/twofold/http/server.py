@@ -13,6 +13,7 @@ import uvicorn
 
 from twofold.errors import NotBuilt, TwofoldError
 from twofold.http.app import App
+from twofold.http.pressure import Pressure
 from twofold.runtime.home import Home
 from twofold.runtime.replica import Replica
 from twofold.settings import Settings, read_settings
@@ -26,8 +27,9 @@ def serve(settings: Settings, listener: socket.socket) -> None:
     """Serve the home's plan on a listening socket until SIGTERM or SIGINT; requests under way are answered first."""
     home = Home(settings)
     replica = _replica(home)
+    pressure = Pressure(replica.lag, settings.home, settings.max_lag_events, settings.min_free_mb)
     config = uvicorn.Config(
-        App(replica, home.bell),
+        App(replica, home.bell, pressure.check),
         loop="uvloop",
         http="httptools",
         ws="none",

@@ -7,6 +7,7 @@ from typing import Any
 
 from twofold.errors import NotBuilt
 from twofold.log.base import Position
+from twofold.plan import layout
 from twofold.plan.ingest import check_rows
 from twofold.plan.serving import PredictorPlan, ServingPlan, decode_plan
 from twofold.predictors.base import Predictor, load_predictor
@@ -76,6 +77,13 @@ class Replica:
         plan = known(server.plan.sources, source, "source")
         columns = check_rows(plan, rows)
         return self._home.append_columns(plan, columns | joined_values(plan, columns, server.reader) if plan.joins else columns)
+
+    def lag(self) -> int:
+        """How many events of the plan's sources are in the log and not applied."""
+        ends = self._home.log.end_offsets([name for name, source in self.plan.sources.items() if source.takes_events])
+        with self._home.store.snapshot() as snapshot:
+            applied = snapshot.multi_get([layout.offset_key(*place) for place in ends])
+        return sum(max(0, end - layout.decode_int(raw)) for end, raw in zip(ends.values(), applied, strict=True))
 
     def close(self) -> None:
         """Give back what the replica opened of its own."""
