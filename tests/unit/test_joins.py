@@ -13,6 +13,9 @@ from twofold.batch.joining import loaded_joins
 from twofold.definitions.check import check
 from twofold.errors import DataError, NotBuilt, NotYet, SchemaMismatch
 from twofold.instants import HOUR_US
+from twofold.log.kafka_settings import JSON_OF_OURS
+from twofold.log.records import appends
+from twofold.log.single_records import columns_of
 from twofold.plan.compile import compile_project
 from twofold.plan.ingest import check_rows
 from twofold.plan.inputs import stamped
@@ -37,6 +40,11 @@ def flight(tail: str | None, t: int, delay: float = 1.0) -> dict[str, Any]:
     return {"tail": tail, "gate": 1, "delay": delay, "codes": None, "t": t}
 
 
+def wrong(value: Any) -> Any:
+    """A value of a type that the signature does not take."""
+    return value
+
+
 def plane(tail: str, year: int | None, since: int, gone: bool | None = None) -> dict[str, Any]:
     return {"tail": tail, "year": year, "gone": gone, "since": since}
 
@@ -53,16 +61,16 @@ def plane(tail: str, year: int | None, since: int, gone: bool | None = None) -> 
         (lambda: flights.join(gates, on="gate"), "its key is hall, gate, and nothing is given for hall"),
         (lambda: flights.join(gates, on={"tail": "hall", "codes": "hall"}), "the key column 'hall' is given twice"),
         (lambda: flights.join(gates, on={"tail": "hall", "delay": "gate"}), "'delay' is a float, and floats are no keys"),
-        (lambda: flights.join(flights, on="tail"), "it joins source 'flights'; events can be joined with the rows of a tw.Table"),
-        (lambda: flights.join(tw.View("w", flights, features=ago), on="tail"), "it joins view 'w'; events can be joined with"),
-        (lambda: flights.join(tw.concat([flights]), on="tail"), "it joins concat 'flights'; events can be joined with"),
+        (lambda: flights.join(wrong(flights), on="tail"), "it joins source 'flights'; events can be joined with the rows of a tw.Table"),
+        (lambda: flights.join(wrong(tw.View("w", flights, features=ago)), on="tail"), "it joins view 'w'; events can be joined with"),
+        (lambda: flights.join(wrong(tw.concat([flights])), on="tail"), "it joins concat 'flights'; events can be joined with"),
         (lambda: joined.join(planes, on="tail"), "that table is joined already (test_joins.py:"),
         (lambda: flights.rename(gate="planes_year").join(planes, on="tail"), "'year' would be called 'planes_year', which source"),
         (lambda: flights.with_columns(tail=pl.col("tail") + "x").join(planes, on="tail"), "'tail' is computed by a step"),
         (lambda: flights.explode("codes").join(planes, on={"codes": "tail"}), "'codes' is computed by a step"),
         (lambda: joined.filter(pl.col("planes_yaer") < 1990), "gate, delay, codes, t, planes_year. Did you mean 'planes_year'?"),
         (lambda: flights.join(planes, on=[]), "its key is tail, and nothing is given for tail"),
-        (lambda: flights.join(None, on=None), "it joins None"),
+        (lambda: flights.join(wrong(None), on=wrong(None)), "it joins None"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_joined_is_told(source: Any, text: str) -> None:
@@ -72,8 +80,8 @@ def test_what_cannot_be_joined_is_told(source: Any, text: str) -> None:
 
 
 def test_a_mistake_in_the_table_is_told_with_the_join() -> None:
-    wrong = tw.Table("wrong", key="tail", schema={"tail": str, "year": complex})
-    assert "'complex'" in problems(flights.join(wrong, on="tail"), n=tw.mean("wrong_year"))
+    mistaken = tw.Table("wrong", key="tail", schema={"tail": str, "year": complex})
+    assert "'complex'" in problems(flights.join(mistaken, on="tail"), n=tw.mean("wrong_year"))
 
 
 @pytest.mark.parametrize(
@@ -256,3 +264,15 @@ def test_rows_of_several_history_versions_lie_in_any_order() -> None:
     assert history is not None
     (stored,) = source.joins[0].types
     assert joins.added(history[[2, 0, 3, 1]], [stored])[stored].to_list() == [1990, 1980, 1990, 1980]
+
+
+@pytest.mark.parametrize("partitions", [1, 3])
+def test_single_records_hold_the_joined_columns(partitions: int) -> None:
+    """As topics of ours on Kafka have them."""
+    source = compile_project(tw.Project("p", views=[tw.View("v", joined, features=ago)])).source("flights")
+    (stored,) = source.joins[0].types
+    columns = check_rows(source, [flight(tail, T) for tail in ("N1", "N2", "N3")]) | {stored: [1980, None, 2000]}
+    payloads = [append.payload for append in appends(source, columns, partitions, "json")]
+    found, refused = columns_of([*payloads, b'{"tail": "old", "gate": 1, "delay": 0.5, "codes": null, "t": 1}'], JSON_OF_OURS, source)
+    assert not refused
+    assert dict(zip(found["tail"], found[stored], strict=True)) == {"N1": 1980, "N2": None, "N3": 2000, "old": None}
