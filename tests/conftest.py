@@ -103,6 +103,7 @@ TOGETHER = {
 of each server that lives through a run there is only one."""
 
 
+@pytest.hookimpl(tryfirst=True)  # before the groups become part of the names
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark the tests that make test-quick leaves out, and those that one worker runs."""
     for item in items:
