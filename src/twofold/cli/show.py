@@ -74,6 +74,11 @@ def json_value(value: Any) -> None:
     out.print(msgspec.json.format(msgspec.json.encode(value)).decode(), markup=False)
 
 
+def line(text: str) -> None:
+    """A line of plain text."""
+    out.print(text, markup=False)
+
+
 def running(settings: Settings) -> None:
     """Where the server listens."""
     out.print(f"serving on http://{settings.host}:{settings.port} with {settings.replicas} replicas; home {settings.home}; Ctrl-C ends it")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -12,7 +12,7 @@ from twofold.errors import Busy
 from twofold.home_lock import holder_of
 from twofold.instants import Duration, Instant, duration_us, to_us
 from twofold.log.base import Position, TrimmableLog
-from twofold.plan.serving import SourcePlan, ViewPlan
+from twofold.plan.serving import SourcePlan
 from twofold.progress import Progress, silent
 from twofold.runtime.home import APPLIED, Home
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from twofold.batch.generation import Built
     from twofold.learn.train import Trained
     from twofold.plan.compile import CompiledProject
+    from twofold.runtime.replaying import Replayed
     from twofold.runtime.replica import Replica
     from twofold.runtime.status import Status
     from twofold.serve.features import FeatureReader
@@ -165,40 +166,22 @@ class Opened:
 
         `keys` is a list of values (one key column), of tuples or dicts, or a table. `status` adds `status` and `age_s`.
         """
+        from twofold.runtime.answers import feature_frame
         from twofold.tables.spines import keys_of
 
         plan = self.compiled.view(view).plan
         wanted = keys_of(plan.by, keys)
         answers = self._reader.features(view, wanted, None if at is None else to_us(at))
-        return _feature_frame(plan, wanted, answers, status)
+        return feature_frame(plan, wanted, answers, status)
 
     def vectors(self, model: str, requests: Any, at: Instant | None = None) -> pl.DataFrame:
         """A model's whole input, online: the request's fields, `at`, features and derived columns; one row a request, in order."""
-        import polars as pl
-
-        from twofold.learn.dataset import with_derived
-        from twofold.learn.rows import AT
-        from twofold.plan.inputs import FEATURE_TYPES
+        from twofold.runtime.answers import vector_frame
         from twofold.tables.spines import rows_of
 
-        plan = self.compiled.model(model)
         rows = rows_of(requests)
         vectors = self._reader.vectors(model, rows, None if at is None else to_us(at))
-        request = {name: FEATURE_TYPES[kind] for name, kind in plan.request.items()}
-        schema = {
-            column: FEATURE_TYPES[feature.type]
-            for use in plan.uses
-            for feature in self.compiled.view(use.view).plan.features
-            if (column := use.columns.get(feature.name)) is not None
-        }
-        frame = pl.DataFrame(
-            {
-                AT: pl.Series([vector.at_us for vector in vectors], dtype=pl.Int64).cast(pl.Datetime("us", "UTC")),
-                **{name: pl.Series([row.get(name) for row in rows], dtype=kind) for name, kind in request.items()},
-                **{name: pl.Series([vector.columns[name] for vector in vectors], dtype=kind) for name, kind in schema.items()},
-            }
-        )
-        return with_derived(frame, plan)
+        return vector_frame(self.compiled, model, rows, vectors)
 
     @functools.cached_property
     def _reader(self) -> FeatureReader:
@@ -370,24 +353,35 @@ class Opened:
 
         return status_of(self)
 
+    def dead_letters(self, source: str | None = None) -> pl.DataFrame:
+        """Events that could not be applied: source, partition, offset, count, reason, arrival, and content (JSON, or base64)."""
+        from twofold.runtime.replaying import letter_table, letters_of
+
+        return letter_table(letters_of(self, source))
+
+    def replay(
+        self,
+        source: str,
+        letters: Collection[tuple[int, int]] | None = None,
+        rows: Mapping[tuple[int, int], Mapping[str, Any]] | None = None,
+    ) -> Replayed:
+        """Append dead letters again, each a new event at a new position, and remove them; those refused again stay, with the reason.
+
+        `letters` are (partition, offset); None: all of the source, or those in `rows`, which are corrected rows by (partition, offset).
+        A letter goes after its event is durable: a process killed in between appends it once more, which the source's id makes harmless.
+        """
+        from twofold.runtime.replaying import replay
+
+        return replay(self, source, letters, rows or {})
+
+    def drop_dead_letters(self, source: str, letters: Collection[tuple[int, int]] | None = None) -> int:
+        """Remove dead letters (None: all of the source) for good; returns how many."""
+        from twofold.runtime.replaying import drop
+
+        return drop(self, source, letters)
+
     def audit(self) -> Audit:
         """Recompute every served feature from history and log, and compare bit for bit."""
         from twofold.runtime.auditing import audit_of
 
         return audit_of(self)
-
-
-def _feature_frame(plan: ViewPlan, keys: Sequence[Sequence[Any]], answers: Sequence[Any], status: bool) -> pl.DataFrame:
-    """Key columns, features and, if asked for, `status` and `age_s`; one row a key."""
-    import polars as pl
-
-    from twofold.plan.inputs import FEATURE_TYPES
-    from twofold.plan.merge import age_s
-
-    columns = {name: pl.Series([key[i] for key in keys], dtype=FEATURE_TYPES[kind]) for i, (name, kind) in enumerate(plan.by.items())}
-    for i, feature in enumerate(plan.features):
-        columns[feature.name] = pl.Series([answer.values[i] for answer in answers], dtype=FEATURE_TYPES[feature.type])
-    if status:
-        columns["status"] = pl.Series([answer.status for answer in answers], dtype=pl.String)
-        columns["age_s"] = pl.Series([age_s(answer.age_us) for answer in answers], dtype=pl.Float64)
-    return pl.DataFrame(columns)
