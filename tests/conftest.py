@@ -74,6 +74,7 @@ SLOW = (
     "tests/whole/test_labels_whole.py",
     "tests/whole/test_long_work.py",
     "tests/whole/test_no_leakage.py",
+    "tests/whole/test_redis_whole.py",
     "tests/whole/test_several_sources.py",
     "tests/contracts/test_registry.py::TestCrash",
     "tests/serving/test_http.py::test_a_store_that_hangs",
