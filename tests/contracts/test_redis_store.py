@@ -6,6 +6,7 @@ import itertools
 import logging
 import os
 import signal
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -476,20 +477,46 @@ def test_a_server_that_is_not_there_or_hangs(start: Start) -> None:
     assert server.process is not None
     server.process.send_signal(signal.SIGSTOP)
     try:
-        for call in (lambda: got(store, "aa1"), lambda: put(store, aa2=b"1"), store.generations, lambda: RedisStore(server.url, 0.2)):
+        early = RedisStore(server.url, timeout_s=0.2)
+        for call in (lambda: got(store, "aa1"), lambda: put(store, aa2=b"1"), store.generations, early.generations):
             with pytest.raises(StoreUnavailable, match="does not answer"):
                 call()
     finally:
         server.process.send_signal(signal.SIGCONT)
-    assert got(store, "aa1") == [b"1"]
+    assert got(store, "aa1") == got(early, "aa1") == [b"1"]
     server.kill()
-    for call in (lambda: got(store, "aa1"), lambda: put(store, aa2=b"1"), store.generations, lambda: RedisStore(server.url)):
+    late = RedisStore(server.url)
+    for call in (lambda: got(store, "aa1"), lambda: put(store, aa2=b"1"), store.generations, late.generations):
         with pytest.raises(StoreUnavailable, match="see whether it runs"):
             call()
     server.start()
-    put(store, aa1=b"2")
+    put(late, aa1=b"2")
     assert got(store, "aa1") == [b"2"]
-    store.close()
+    for opened in (store, early, late):
+        opened.close()
+
+
+def test_a_cluster_that_comes_later(tmp_path: Path) -> None:
+    if reason := why_no_redis():
+        pytest.skip(reason)
+    with RedisServer.cluster(tmp_path / "redis") as server:
+        server.kill()
+        store = RedisStore(f"redis+cluster://127.0.0.1:{server.port}")
+        for _ in range(2):
+            with pytest.raises(StoreUnavailable, match="see whether it runs"):
+                put(store, aa1=b"1")
+        server.start()
+        for _ in range(100):  # the cluster takes a moment to call itself whole
+            try:
+                put(store, aa1=b"1")
+                break
+            except StoreUnavailable:
+                time.sleep(0.1)
+        assert got(store, "aa1") == [b"1"]
+        server.kill()
+        with pytest.raises(StoreUnavailable, match="see whether it runs"):
+            got(store, "aa1")
+        store.close()
 
 
 @pytest.mark.parametrize(

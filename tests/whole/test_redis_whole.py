@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import os
 import shutil
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,10 +13,13 @@ from typing import Any
 import pytest
 from redis_server import RedisServer, why_no_redis
 from shop import project
+from test_up import REQUEST, call, free_port, up, wait_for
 from whole_data import FRAUDS, LIVE, START_US, load_history
 
 import twofold as tw
 from twofold.errors import StoreUnavailable
+from twofold.runtime.supervisor import processes_of
+from twofold.settings import Settings
 
 NUMBERS = itertools.count()
 PARTITIONS = 3
@@ -90,3 +95,43 @@ def test_a_server_that_lost_its_tail_gets_it_from_the_log_again(tmp_path: Path, 
         assert answers(opened) != late
         assert opened.catch_up() == len(LIVE) - 45
         assert answers(opened) == late
+
+
+def test_without_the_store_requests_are_answered_and_replicas_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if reason := why_no_redis():
+        pytest.skip(reason)
+    with RedisServer(tmp_path / "redis", "--appendonly", "yes", "--appendfsync", "always") as server:
+        monkeypatch.setenv("TWOFOLD_STORE", server.url)
+        home, port = tmp_path / "home", free_port()
+        home.mkdir()
+        clock = tw.ReplayClock(home / "clock")
+        clock.set(START_US)
+        with project.open(home=home, clock=clock, store=server.url) as opened:
+            load_history(opened)
+            opened.build()
+            opened.train("risk", test="5d")
+
+        def served_by(tries: int = 1) -> str:
+            status, answer = call(port, "POST", "/v1/predict/risk?deadline_ms=3000", REQUEST, tries)
+            assert status == 200, answer
+            return str(answer["served_by"])
+
+        with up(home, port):
+            assert served_by() == "live"
+            server.kill()
+            assert served_by() in ("cached", "default")
+            before = processes_of(Settings(home=home))
+            for name in ("replica-0", "replica-1"):
+                os.kill(int(before[name]["pid"] or 0), signal.SIGKILL)
+            wait_for(
+                lambda: all(processes_of(Settings(home=home))[n]["restarts"] for n in ("replica-0", "replica-1")), "restarts"
+            )
+            assert served_by(200) in ("cached", "default")
+            server.start()
+            wait_for(lambda: served_by() == "live", "an answer from the store")
+            for row in LIVE[:5]:
+                clock.set(row["paid_at"] + 1)
+                status, appended = call(port, "POST", "/v1/events/payments", row)
+                assert status == 200, appended
+                path = f"/v1/predict/risk?after={appended['position']}&deadline_ms=30000"
+                assert call(port, "POST", path, REQUEST)[1]["served_by"] == "live"

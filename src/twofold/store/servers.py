@@ -8,11 +8,12 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from importlib.resources import files
-from typing import Any, NoReturn, Protocol
+from typing import Any, Protocol
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import redis
@@ -106,9 +107,9 @@ class Servers(Protocol):
 
 
 def connect(address: Address, timeout_s: float) -> Servers:
-    """Servers that answer, are fit for a store, and have our functions.
+    """Servers that are fit for a store and have our functions, or that do not answer yet: then each call tries anew.
 
-    Raises StoreUnavailable where not, with what to do; DefinitionError for options in the URL that there are not.
+    Raises StoreUnavailable where they answer and are not fit, with what to do; DefinitionError for options in the URL that there are not.
     """
     kwargs: dict[str, Any] = {
         "socket_timeout": timeout_s,
@@ -118,24 +119,44 @@ def connect(address: Address, timeout_s: float) -> Servers:
     }
     with errors_of(address.what):
         try:
-            return _Cluster(address, kwargs) if address.is_cluster else _OneServer(address, kwargs)
+            servers = _Cluster(address, kwargs) if address.is_cluster else _OneServer(address, kwargs)
+            servers.try_out()
         except (TypeError, ValueError) as error:
             raise DefinitionError(f"{address.what}: {error}; options in its URL are `name` and those of redis-py's from_url") from error
+    return servers
 
 
 class _Calls:
-    """What one server and a cluster share: functions that may be missing, and no use after a fork."""
+    """What one server and a cluster share: they may come later, functions may be missing, and there is no use after a fork."""
 
     def __init__(self, what: str) -> None:
         self.what = what
-        self._is_open = True
+        self._is_open, self._is_ready = True, False
+        self._lock = threading.Lock()
         self._pid = os.getpid()
 
+    def try_out(self) -> None:
+        """Look at the servers if they answer: whoever serves must be able to start without them. Raises what redis-py raises."""
+        try:
+            self._get_ready()
+        except (AuthenticationError, AuthorizationError):
+            raise
+        except (redis.ConnectionError, redis.TimeoutError, RedisClusterException) as error:
+            _log.warning("%s does not answer yet: %s", self.what, error)
+
     def _check(self) -> None:
-        if not self._is_open:
-            raise StoreUnavailable(f"{self.what} is closed; open it again")
         if os.getpid() != self._pid:
             raise StoreUnavailable(f"{self.what} was opened before this process was forked; open it in the child")
+        if not self._is_ready:
+            if not self._is_open:
+                raise StoreUnavailable(f"{self.what} is closed; open it again")
+            with errors_of(self.what):
+                self._get_ready()
+
+    def _get_ready(self) -> None:
+        with self._lock:
+            self._prepare()
+            self._is_ready = True
 
     def ask(self, commands: Sequence[Command], is_repeatable: bool = False) -> list[Any]:
         raise NotImplementedError
@@ -151,7 +172,7 @@ class _Calls:
             if "unction not found" not in str(error):
                 raise StoreUnavailable(f"{self.what} refuses {function}: {error}") from error
         with errors_of(self.what):
-            self._prepare()  # a new server, or one whose functions were flushed
+            self._get_ready()  # a new server, or one whose functions were flushed
         return self.ask([command], is_read)[0]
 
 
@@ -164,7 +185,6 @@ class _OneServer(_Calls):
         self._connection_class: type[Connection] = self._kwargs.pop("connection_class", Connection)
         self._idle: list[Connection] = [self._connection_class(**self._kwargs)]
         self._client = redis.Redis.from_url(address.url, **kwargs)
-        self._prepare()
 
     def _prepare(self) -> None:
         try:
@@ -188,6 +208,7 @@ class _OneServer(_Calls):
             return self._ask(self._connection_class(**self._kwargs), commands)
         except RedisError as error:
             _raise(error, self.what)
+            raise
 
     def _ask(self, connection: Connection, commands: Sequence[Command]) -> list[Any]:
         answers: list[Any] = []
@@ -218,7 +239,7 @@ class _OneServer(_Calls):
 
     def close(self) -> None:
         """See `Servers`; a second close does nothing."""
-        self._is_open = False
+        self._is_open = self._is_ready = False
         self._forget_idle()
 
 
@@ -227,10 +248,12 @@ class _Cluster(_Calls):
 
     def __init__(self, address: Address, kwargs: dict[str, Any]) -> None:
         super().__init__(address.what)
-        self._client = RedisCluster.from_url(address.url, **kwargs)
-        self._prepare()
+        self._url, self._kwargs = address.url, kwargs
+        self._client: RedisCluster | None = None
 
     def _prepare(self) -> None:
+        if self._client is None:
+            self._client = RedisCluster.from_url(self._url, **self._kwargs)
         for node in self._client.get_primaries():
             prepare(self._client.get_redis_connection(node), self.what)
 
@@ -246,8 +269,10 @@ class _Cluster(_Calls):
             return self._ask(commands)
         except (RedisError, RedisClusterException) as error:
             _raise(error, self.what)
+            raise
 
     def _ask(self, commands: Sequence[Command]) -> list[Any]:
+        assert self._client is not None
         if len(commands) == 1:
             [command] = commands
             key = command[3] if str(command[0]).startswith("FCALL") else command[1]
@@ -261,8 +286,8 @@ class _Cluster(_Calls):
 
     def close(self) -> None:
         """See `Servers`; a second close does nothing."""
-        if self._is_open:
-            self._is_open = False
+        self._is_open = self._is_ready = False
+        if self._client is not None:
             self._client.close()
 
 
@@ -298,8 +323,11 @@ def errors_of(what: str) -> Iterator[None]:
     """Errors of redis-py as ours."""
     try:
         yield
+    except ResponseError as error:
+        _raise(error, what)
+        raise StoreUnavailable(f"{what}: {error}; see whether it is what its URL says") from error
     except (RedisError, RedisClusterException) as error:
-        _raise(error, what, is_sent=False)
+        _raise(error, what)
 
 
 _ADVICE: tuple[tuple[type[Exception], str], ...] = (
@@ -311,18 +339,17 @@ _ADVICE: tuple[tuple[type[Exception], str], ...] = (
     (OutOfMemoryError, "its memory is full (maxmemory): give it more, nothing was changed"),
     (ClusterDownError, "the cluster does not serve all its slots; look at `CLUSTER INFO`"),
 )
+_FOR_NOW = ("BUSY", "MASTERDOWN", "TRYAGAIN", "NOREPLICAS", "MISCONF")
 
 
-def _raise(error: Exception, what: str, is_sent: bool = True) -> NoReturn:
+def _raise(error: Exception, what: str) -> None:
+    """Raise what the error means for the caller; the rest of ResponseErrors is left to him."""
+    text = str(error)
     for kind, advice in _ADVICE:
         if isinstance(error, kind):
-            raise StoreUnavailable(f"{what}: {error}; {advice}") from error
-    text = str(error)
+            raise StoreUnavailable(f"{what}: {text}; {advice}") from error
     if isinstance(error, ResponseError):
-        if text.startswith(("BUSY", "MASTERDOWN", "TRYAGAIN", "NOREPLICAS", "MISCONF", "invalid password", "WRONGPASS")):
-            raise StoreUnavailable(f"{what}: {error}; look at the server, then try again") from error
-        if is_sent:
-            raise error
-    if is_sent and isinstance(error, redis.ConnectionError | redis.TimeoutError):
-        raise AnswerLost(f"{what} does not answer: {text}; see whether it runs and can be reached, then try again") from error
-    raise StoreUnavailable(f"{what} does not answer: {text}; see whether it runs, can be reached and is what its URL says") from error
+        if text.startswith(_FOR_NOW):
+            raise StoreUnavailable(f"{what}: {text}; look at the server, then try again") from error
+        return
+    raise AnswerLost(f"{what} does not answer: {text}; see whether it runs, can be reached and is what its URL says") from error
