@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 from redis_server import RedisServer, why_no_redis
 from shop import project
@@ -123,15 +124,20 @@ def test_without_the_store_requests_are_answered_and_replicas_start(tmp_path: Pa
             before = processes_of(Settings(home=home))
             for name in ("replica-0", "replica-1"):
                 os.kill(int(before[name]["pid"] or 0), signal.SIGKILL)
-            wait_for(
-                lambda: all(processes_of(Settings(home=home))[n]["restarts"] for n in ("replica-0", "replica-1")), "restarts"
-            )
+            wait_for(lambda: all(processes_of(Settings(home=home))[n]["restarts"] for n in ("replica-0", "replica-1")), "restarts")
             assert served_by(200) in ("cached", "default")
+            assert call(port, "POST", "/v1/events/payments", LIVE[0])[0] == 200  # the log takes it; the worker waits for the store
             server.start()
             wait_for(lambda: served_by() == "live", "an answer from the store")
-            for row in LIVE[:5]:
+            for row in LIVE[1:5]:
                 clock.set(row["paid_at"] + 1)
                 status, appended = call(port, "POST", "/v1/events/payments", row)
                 assert status == 200, appended
                 path = f"/v1/predict/risk?after={appended['position']}&deadline_ms=30000"
                 assert call(port, "POST", path, REQUEST)[1]["served_by"] == "live"
+            assert processes_of(Settings(home=home))["worker"]["restarts"] == 0
+        with project.open(home=home, clock=clock, store=server.url) as opened:
+            assert opened.events_of("payments").filter(pl.col("payment_id").str.starts_with("l")).height == 5
+            audit = opened.audit()
+            assert (audit.different, audit.ahead) == (0, 0)
+            assert audit.compared > 0

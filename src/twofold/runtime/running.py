@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from twofold.errors import LogUnavailable, Unavailable
+from twofold.errors import LogUnavailable, StoreUnavailable, Unavailable
 from twofold.log.base import WakingLog
 from twofold.plan import layout
 from twofold.plan.schedule import previous_fire
@@ -18,7 +18,7 @@ HYBRID_REFRESH = "0 3 * * *"
 """When the generations of hybrid views are renewed; how old they are changes no value, only the size of the deltas."""
 _WAIT_S = 0.5
 _SCHEDULE_POLL_S = 0.2
-_LOG_RETRY_S = 1.0
+_RETRY_S = 1.0
 
 Ended = Callable[[], bool]
 
@@ -37,9 +37,9 @@ def stream(project: Opened, until: Ended) -> None:
                 if worker.catch_up() == 0:
                     worker.close()
                     wait(_WAIT_S)
-            except LogUnavailable as error:
-                print(f"the log does not answer, will be tried again: {error}", flush=True)
-                listener.wait(_LOG_RETRY_S)
+            except (LogUnavailable, StoreUnavailable) as error:
+                print(f"the log or the store does not answer, will be tried again: {error}", flush=True)
+                listener.wait(_RETRY_S)
 
 
 def keep_schedule(project: Opened, until: Ended) -> None:
