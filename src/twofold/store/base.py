@@ -93,11 +93,13 @@ class Store(Protocol):
         An embedded store commits all shards as one; its writers take turns, also across processes. A store on servers commits the
         shards one after the other, in the order of their first writes, and lets no writer wait: where somebody else has committed to a
         shard since this transaction first read or wrote in it, that shard's commit raises Conflict, with nothing of it and of the later
-        shards done. A shard that is only read is not looked at again. See `commit`, which tries again.
+        shards done; a read that comes upon such a commit raises it at once. A shard that is only read is not looked at at the end. See
+        `commit`, which tries again.
 
         A power failure or a failover may undo the last commits of a shard, each as a whole and in order: the log has their events, and
         the offset goes back too. Raises StoreUnavailable where another writer holds an embedded store for more than the timeout (its
-        text names the holder's process), the disk is full, or the servers do not answer.
+        text names the holder's process), the disk is full, or the servers do not answer: then
+        the last commit may have been made or not, and a new transaction reads which.
         """
         ...
 
