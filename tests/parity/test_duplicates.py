@@ -10,7 +10,6 @@ from twofold.algebra.base import LOG_ORDER
 from twofold.instants import DAY_US, MINUTE_US
 from twofold.plan import counting, layout, reference
 from twofold.plan.inputs import MAJOR, MINOR, STAMP, frame_schema
-from twofold.plan.layout import duplicate_by_time_prefix
 from twofold.plan.serving import SourcePlan
 from twofold.store.memory import MemoryStore
 from twofold.stream.duplicates import drop_duplicates, remember_history
@@ -81,7 +80,7 @@ def test_the_index_is_no_longer_than_the_horizon() -> None:
         with store.transaction() as txn:
             drop_duplicates(txn, SOURCE, 0, frame_of(rows))
     with store.snapshot() as snapshot:
-        assert len(list(snapshot.scan(duplicate_by_time_prefix("s", 0)))) == 100
+        assert len(list(snapshot.scan(layout.duplicates_prefix("s", 0)))) == 10
         assert len(list(snapshot.scan(layout.shard(0) + b"i/"))) == 100
 
 

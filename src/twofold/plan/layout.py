@@ -172,14 +172,19 @@ def duplicate_key(source: str, partition: int | None, identity: bytes) -> bytes:
     return _shard(partition) + b"i/" + source.encode() + b"/" + identity
 
 
-def duplicate_by_time_key(source: str, partition: int | None, stamp_us: int, identity: bytes) -> bytes:
-    """Entry that orders the ids of a partition by stamp, so that old ones can be found and dropped."""
-    return duplicate_by_time_prefix(source, partition) + (stamp_us + 2**63).to_bytes(8, "big") + identity
+def duplicates_key(source: str, partition: int | None, stamp_us: int, number: int) -> bytes:
+    """Entry of ids that were counted together, the latest of them at `stamp_us`, so that old ones can be found and dropped."""
+    return duplicates_prefix(source, partition) + (stamp_us + 2**63).to_bytes(8, "big") + number.to_bytes(8, "big")
 
 
-def duplicate_by_time_prefix(source: str, partition: int | None) -> bytes:
-    """What the entries of `duplicate_by_time_key` of one partition begin with."""
+def duplicates_prefix(source: str, partition: int | None) -> bytes:
+    """What the entries of `duplicates_key` of one partition begin with; they come in order of their stamps."""
     return _shard(partition) + b"j/" + source.encode() + b"/"
+
+
+def duplicates_stamp(key: bytes) -> int:
+    """The stamp in a key of `duplicates_key`."""
+    return int.from_bytes(key[-16:-8], "big") - 2**63
 
 
 def dead_letter_key(source: str, partition: int, offset: int) -> bytes:

@@ -12,7 +12,6 @@ import polars as pl
 
 from twofold.algebra.base import LOG_ORDER
 from twofold.errors import LogMismatch
-from twofold.keys import encode_key
 from twofold.plan import layout
 from twofold.plan.inputs import MAJOR, STAMP, all_rows
 from twofold.plan.serving import SourcePlan
@@ -54,12 +53,11 @@ def _begin(project: Opened, source: SourcePlan) -> None:
     ids = _ids(project, source, tuple(starts[source.name, partition] for partition in range(home.log.partitions)))
     for partition, start in begun.items():
         of_partition = ids.filter(pl.col(MAJOR) == LOG_ORDER + partition).sort(STAMP)
-        rows = [(encode_key((identity,)), stamp) for identity, stamp in of_partition.select("id", STAMP).iter_rows()]
 
-        def begin(txn: Transaction, partition: int = partition, start: int = start, rows: list[tuple[bytes, int]] = rows) -> None:
+        def begin(txn: Transaction, partition: int = partition, start: int = start, rows: pl.DataFrame = of_partition) -> None:
             key = layout.offset_key(source.name, partition)
             if txn.get(key) is None:
-                remember(txn, source.name, partition, rows)
+                remember(txn, source.name, partition, rows["id"], rows[STAMP].to_list())
                 txn.put(key, layout.encode_int(start))
 
         commit(home.store, begin)

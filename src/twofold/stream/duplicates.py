@@ -2,37 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from itertools import islice
 
+import msgspec
 import polars as pl
 
-from twofold.keys import KeyPart, encode_key
 from twofold.log.base import EventLog
+from twofold.plan import layout
 from twofold.plan.counting import counted, is_duplicate, max_of
-from twofold.plan.inputs import STAMP
-from twofold.plan.layout import decode_int, duplicate_by_time_key, duplicate_by_time_prefix, duplicate_key, encode_int, offset_key
+from twofold.plan.inputs import MINOR, STAMP
+from twofold.plan.key_order import encoded_keys
+from twofold.plan.layout import decode_int, duplicate_key, duplicates_key, duplicates_prefix, duplicates_stamp, encode_int
 from twofold.plan.serving import SourcePlan
 from twofold.store.base import Snapshot, Transaction
 
 _LEAST_PURGED = 100
+_IDS_PER_ENTRY = 10_000
+
+_IDS = msgspec.msgpack.Decoder(list[bytes])
 
 
 def drop_duplicates(txn: Transaction, source: SourcePlan, partition: int, frame: pl.DataFrame) -> pl.DataFrame:
     """The rows of one partition's frame (in order of offset) that count, and the index moved on past them."""
     if source.dedupe_us is None or source.id is None or frame.is_empty():
         return frame
-    identities = [None if value is None else encode_key((value,)) for value in frame[source.id]]
+    identities = _identities(frame[source.id])
     known = _known(txn, source.name, partition, [identity for identity in identities if identity is not None])
+    new: dict[bytes, int] = {}
     keep: list[bool] = []
     for identity, stamp in zip(identities, frame[STAMP].to_list(), strict=True):
         counts = identity is None or not is_duplicate(stamp, known.get(identity), source.dedupe_us)
         keep.append(counts)
         if counts and identity is not None:
-            known[identity] = stamp
-            remember(txn, source.name, partition, [(identity, stamp)])
+            known[identity] = new[identity] = stamp
+    latest_us = int(frame[STAMP][-1])
+    _remember(txn, source.name, partition, new, latest_us, int(frame[MINOR][0]))
     # More go than come, so the index stays as long as the horizon and no commit grows long.
-    _purge(txn, source.name, partition, int(frame[STAMP][-1]) - source.dedupe_us, max(_LEAST_PURGED, 2 * frame.height))
+    _purge(txn, source.name, partition, latest_us - source.dedupe_us, max(_LEAST_PURGED, 2 * frame.height))
     return frame if all(keep) else frame.filter(pl.Series(keep, dtype=pl.Boolean))
+
+
+def _identities(ids: pl.Series) -> Sequence[bytes | None]:
+    """Bytes of each id; None of a null."""
+    if not ids.null_count():
+        return encoded_keys(ids.to_frame())
+    found = iter(encoded_keys(ids.drop_nulls().to_frame()))
+    return [None if is_null else next(found) for is_null in ids.is_null()]
 
 
 def _known(txn: Transaction, source: str, partition: int, identities: Sequence[bytes]) -> dict[bytes, int]:
@@ -40,6 +56,8 @@ def _known(txn: Transaction, source: str, partition: int, identities: Sequence[b
     unique = list(dict.fromkeys(identities))
     found: dict[bytes, int] = {}
     for place in (partition, None):
+        if place is None and not _has_history(txn, source):
+            continue
         stored = txn.multi_get([duplicate_key(source, place, identity) for identity in unique])
         for identity, raw in zip(unique, stored, strict=True):
             if raw is not None:
@@ -47,18 +65,31 @@ def _known(txn: Transaction, source: str, partition: int, identities: Sequence[b
     return found
 
 
-def remember(txn: Transaction, source: str, partition: int | None, events: Iterable[tuple[bytes, int]]) -> None:
-    """Note the stamps of counted events; partition None is loaded history."""
-    for identity, stamp in events:
-        txn.put(duplicate_key(source, partition, identity), encode_int(stamp))
-        txn.put(duplicate_by_time_key(source, partition, stamp, identity), b"")
+def _has_history(snapshot: Snapshot, source: str) -> bool:
+    """Whether the index knows ids of loaded history."""
+    return any(True for _ in snapshot.scan(duplicates_prefix(source, None), 1))
+
+
+def remember(txn: Transaction, source: str, partition: int | None, ids: pl.Series, stamps: Sequence[int]) -> None:
+    """Note ids, none of them null, with the stamps of their counted events, in ascending order; partition None is loaded history."""
+    for first in range(0, len(stamps), _IDS_PER_ENTRY):
+        part = slice(first, first + _IDS_PER_ENTRY)
+        events = dict(zip(encoded_keys(ids[part].to_frame()), stamps[part], strict=True))
+        _remember(txn, source, partition, events, stamps[part][-1], first)
+
+
+def _remember(txn: Transaction, source: str, partition: int | None, events: dict[bytes, int], latest_us: int, number: int) -> None:
+    """Note ids with their stamps, none above `latest_us`; `number` tells them from others of that stamp."""
+    if events:
+        txn.put_many((duplicate_key(source, partition, identity), encode_int(events[identity])) for identity in sorted(events))
+        txn.put(duplicates_key(source, partition, latest_us, number), msgspec.msgpack.encode(list(events)))
 
 
 def least_pending(snapshot: Snapshot, log: EventLog, source: str, now_us: int) -> int:
     """The least arrival that an event of a source can have which the speed layer has not applied yet."""
     least = now_us
     for (_, partition), end in log.end_offsets([source]).items():
-        offset = decode_int(snapshot.get(offset_key(source, partition)))
+        offset = decode_int(snapshot.get(layout.offset_key(source, partition)))
         if offset < end:
             least = min([least, *(batch.arrival_us for batch in log.read(source, partition, offset, 1))])
     return least
@@ -69,7 +100,7 @@ def history_matters(snapshot: Snapshot, source: SourcePlan, loaded: pl.DataFrame
     if source.dedupe_us is None or source.id is None:
         return False
     is_young = (loaded[STAMP] > since_us - source.dedupe_us).any()
-    return is_young or any(snapshot.scan(duplicate_by_time_prefix(source.name, None), 1))
+    return is_young or _has_history(snapshot, source.name)
 
 
 def remember_history(txn: Transaction, source: SourcePlan, history: pl.DataFrame, since_us: int) -> None:
@@ -79,38 +110,27 @@ def remember_history(txn: Transaction, source: SourcePlan, history: pl.DataFrame
     """
     if source.dedupe_us is None or source.id is None:
         return
-    prefix = duplicate_by_time_prefix(source.name, None)
-    for key, _ in list(txn.scan(prefix)):
+    for key, raw in list(txn.scan(duplicates_prefix(source.name, None))):
         txn.delete(key)
-        txn.delete(duplicate_key(source.name, None, key[len(prefix) + 8 :]))
+        for identity in _IDS.decode(raw):
+            txn.delete(duplicate_key(source.name, None, identity))
     is_young = pl.col(source.id).is_not_null() & (pl.col(STAMP) > since_us - source.dedupe_us)
     young = counted(source, history).filter(is_young).sort(STAMP)
-    rows: list[tuple[KeyPart, int]] = list(young.select(source.id, STAMP).iter_rows())
-    remember(txn, source.name, None, ((encode_key((identity,)), stamp) for identity, stamp in rows))
+    remember(txn, source.name, None, young[source.id], young[STAMP].to_list())
 
 
 def _purge(txn: Transaction, source: str, partition: int, before_us: int, most: int) -> None:
-    """Drop entries of a partition too old for any later event of it. Those of loaded history serve all partitions: they stay."""
-    prefix = duplicate_by_time_prefix(source, partition)
-    for key, stamp in _old_entries(txn, prefix, before_us, most):
-        identity = key[len(prefix) + 8 :]
+    """Drop ids of a partition too old for any later event of it. Those of loaded history serve all partitions: they stay."""
+    purged = 0
+    while purged < most:
+        [*oldest] = islice(txn.scan(duplicates_prefix(source, partition), 1), 1)
+        if not oldest or duplicates_stamp(oldest[0][0]) > before_us:
+            return
+        key, raw = oldest[0]
         txn.delete(key)
-        if decode_int(txn.get(duplicate_key(source, partition, identity)), stamp) == stamp:
-            txn.delete(duplicate_key(source, partition, identity))
-
-
-def _old_entries(txn: Transaction, prefix: bytes, before_us: int, most: int) -> list[tuple[bytes, int]]:
-    """(key, stamp) of the first entries up to an instant, oldest first."""
-    if not any(True for key, _ in txn.scan(prefix, 1) if stamp_of(key, prefix) <= before_us):
-        return []
-    old: list[tuple[bytes, int]] = []
-    for key, _ in txn.scan(prefix, most):
-        if stamp_of(key, prefix) > before_us:
-            break
-        old.append((key, stamp_of(key, prefix)))
-    return old
-
-
-def stamp_of(key: bytes, prefix: bytes) -> int:
-    """The stamp in a key of `layout.duplicate_by_time_key`."""
-    return int.from_bytes(key[len(prefix) : len(prefix) + 8], "big") - 2**63
+        identities = _IDS.decode(raw)
+        entries = [duplicate_key(source, partition, identity) for identity in identities]
+        for entry, stamp in zip(entries, txn.multi_get(entries), strict=True):
+            if stamp is not None and decode_int(stamp) <= before_us:
+                txn.delete(entry)
+        purged += len(identities)

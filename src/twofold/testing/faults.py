@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+import msgspec
+
 from twofold.algebra.base import LOG_ORDER
 from twofold.log.base import Position, RecordBatch
 from twofold.log.records import decoded
@@ -126,12 +128,14 @@ def _index(opened: Opened, snapshot: Snapshot, source: SourcePlan) -> Iterator[s
         return
     for partition in (None, *range(opened.home.log.partitions)):
         by_id = layout.duplicate_key(source.name, partition, b"")
-        by_time = layout.duplicate_by_time_prefix(source.name, partition)
+        batches = layout.duplicates_prefix(source.name, partition)
         stamps = {key[len(by_id) :]: layout.decode_int(raw) for key, raw in snapshot.scan(by_id)}
-        ordered = {(key[len(by_time) + 8 :], int.from_bytes(key[len(by_time) :][:8], "big") - 2**63) for key, _ in snapshot.scan(by_time)}
-        if missing := set(stamps.items()) - ordered:
+        latest: dict[bytes, int] = {}
+        for key, raw in snapshot.scan(batches):
+            latest |= dict.fromkeys(msgspec.msgpack.decode(raw, type=list[bytes]), layout.duplicates_stamp(key))
+        if missing := {identity for identity, stamp in stamps.items() if latest.get(identity, stamp - 1) < stamp}:
             yield f"ids of {source.name}/{partition} that are in no order of time: {sorted(missing)[:5]}"
-        if missing_ids := {identity for identity, _ in ordered} - stamps.keys():
+        if missing_ids := latest.keys() - stamps.keys():
             yield f"ids of {source.name}/{partition} of which only the time is known: {sorted(missing_ids)[:5]}"
 
 
