@@ -13,7 +13,7 @@ STAMP := .venv/.installed
 PYTEST := $(BIN)/python -m pytest
 PYTEST_ARGS ?=
 WORKERS ?= 2
-XDIST := -n $(WORKERS) --dist loadgroup
+XDIST := -n $(WORKERS)
 BENCH_ARGS ?=
 
 help: ## list the targets

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -104,21 +105,29 @@ TOGETHER = {
 of each server that lives through a run there is only one."""
 
 
-@pytest.hookimpl(tryfirst=True)  # before the groups become part of the names
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests that make test-quick leaves out, and those that one worker runs."""
+    """Mark the tests that make test-quick leaves out."""
     for item in items:
         if item.nodeid.startswith(SLOW):
             item.add_marker(pytest.mark.slow)
-        for beginning, group in TOGETHER.items():
-            if item.nodeid.startswith(beginning):
-                item.add_marker(pytest.mark.xdist_group(group))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """Print the seed, in quiet runs too."""
     seed = config.option.hypothesis_seed
     terminalreporter.write_line(f"random seed {seed}; the same examples again: pytest --hypothesis-seed={seed}")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Give a free worker the next test, or all of the next group. (`--dist loadgroup` groups nothing beside pytest 9.2.)"""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Groups(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return next((group for beginning, group in TOGETHER.items() if nodeid.startswith(beginning)), nodeid)
+
+    return Groups(config, log)
 
 
 @pytest.hookimpl(optionalhook=True)
