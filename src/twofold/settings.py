@@ -52,7 +52,8 @@ class Settings:
             raise DefinitionError(f"log = {self.log!r}; it is 'sqlite:', or 'kafka://host:port?prefix=name.'")
         if self.store != "lmdb:" and self.store.partition("://")[0] not in REDIS_SCHEMES:
             raise DefinitionError(
-                f"store = {self.store!r}; it is 'lmdb:', or 'redis://host:port/db?name=...' (also {', '.join(REDIS_SCHEMES[1:])})"
+                f"store = {self.store.rpartition('@')[2]!r}; it is 'lmdb:', or 'redis://host:port/db?name=...' "
+                f"(also {', '.join(REDIS_SCHEMES[1:])})"
             )
         if self.compute != "local":
             raise NotYet(f"compute = {self.compute!r} is not carried out by this version; use 'local'")

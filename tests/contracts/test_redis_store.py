@@ -229,6 +229,34 @@ def test_a_lost_answer_and_a_server_that_is_gone(start: Start) -> None:
         far.close()
 
 
+@pytest.mark.parametrize("what", ["lose_request", "lose_answer"])
+@pytest.mark.parametrize("step", [b"_announce", b"_publish", b"_condemned"])
+def test_a_generation_is_published_where_an_answer_is_lost(
+    far: RedisStore, proxy: LossyProxy, other: RedisStore, what: str, step: bytes
+) -> None:
+    far.write_generation("g", [(b"a", b"old")])
+    proxy.at(step, what)
+    assert far.write_generation("g", [(b"a", b"new")]) == 1
+    assert proxy.met.is_set()
+    generation = other.generation("g")
+    assert generation is not None
+    assert generation.multi_get([b"a"]) == [b"new"]
+
+
+def test_a_generation_that_may_have_its_name_keeps_its_states(start: Start) -> None:
+    server = start("--appendonly", "yes", "--appendfsync", "always")
+    with LossyProxy(server.port) as proxy:
+        far = RedisStore(proxy.before(server.url))
+        proxy.at(b"_publish", "lose_answer", server.kill)
+        with pytest.raises(StoreUnavailable, match="see whether it runs"):
+            far.write_generation("g", [(b"a", b"state")])
+        server.start()
+        generation = far.generation("g")
+        assert generation is not None
+        assert generation.multi_get([b"a", b"b"]) == [b"state", None]
+        far.close()
+
+
 def test_a_read_whose_answer_is_lost_is_read_again(far: RedisStore, proxy: LossyProxy) -> None:
     put(far, aa1=b"1")
     for what, word in itertools.product(["lose_request", "lose_answer"], [b"HMGET", b"_scan"]):
@@ -421,14 +449,21 @@ def test_an_evicting_server_is_refused(start: Start) -> None:
 def test_a_full_server_changes_nothing_and_says_so(start: Start) -> None:
     server = start()
     store = RedisStore(server.url)
-    put(store, aa1=b"1")
+    put(store, aa1=b"1", aa2=b"2")
+    store.write_generation("old", [(b"a", b"1")])
     with server.client() as client:
         client.config_set("maxmemory", "1mb")
         with pytest.raises(StoreUnavailable, match="memory is full"):
             put(store, aa1=b"2")
         with pytest.raises(StoreUnavailable, match="memory is full"):
             store.write_generation("g", [(b"a", b"1")])
-        assert got(store, "aa1") == [b"1"]
+        assert got(store, "aa1", "aa2") == [b"1", b"2"]
+        with store.transaction() as txn:  # what frees memory works
+            assert list(txn.scan(b"aa2")) == [(b"aa2", b"2")]
+            txn.delete(b"aa2")
+        store.drop_generation("old")
+        assert got(store, "aa1", "aa2") == [b"1", None]
+        assert store.generations() == []
         client.config_set("maxmemory", "0")
     put(store, aa1=b"3")
     assert got(store, "aa1") == [b"3"]

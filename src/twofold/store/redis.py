@@ -119,7 +119,7 @@ class RedisStore:
         shard = self.shard(prefix[:SHARD_BYTES])
         first_ff = len(prefix.rstrip(b"\xff"))
         last = b"(" + prefix[: first_ff - 1] + bytes([prefix[first_ff - 1] + 1]) if first_ff else b"+"
-        answer: list[Any] = self._servers.call("scan", shard.keys, (shard.version, b"[" + prefix, last, limit), is_read=True)
+        answer: list[Any] = self._servers.call("scan", shard.keys, (shard.version, b"[" + prefix, last, limit), is_repeatable=True)
         return answer[0], answer[1::2], answer[2::2]
 
     def commit(self, shard: bytes, version: bytes | None, changes: Mapping[bytes, bytes | None], done: int) -> None:
@@ -133,10 +133,11 @@ class RedisStore:
         puts = [part for key, value in changes.items() if value is not None for part in (key, sealed(key, value))]
         deletes = [key for key, value in changes.items() if value is None]
         arguments: tuple[bytes | int, ...] = (place.version, version or b"", os.urandom(_ID_BYTES), len(puts) // 2, *puts, *deletes)
+        function = "commit" if puts else "commit_deletes"
         try:
-            answer, is_lost = self._servers.call("commit", place.keys, arguments), False
+            answer, is_lost = self._servers.call(function, place.keys, arguments), False
         except AnswerLost:
-            answer, is_lost = self._again(place, arguments), True
+            answer, is_lost = self._again(function, place, arguments), True
         if answer != b"conflict":
             return
         where = f"shard {shard.hex()} of {self._servers.what}"
@@ -144,9 +145,9 @@ class RedisStore:
             raise StoreUnavailable(f"the answer to a commit to {where} was lost, and another has been made since: read what is there now")
         raise Conflict(f"another writer has committed to {where} since this transaction first touched it ({done} shards were committed)")
 
-    def _again(self, place: _Shard, arguments: tuple[bytes | int, ...]) -> Any:
+    def _again(self, function: str, place: _Shard, arguments: tuple[bytes | int, ...]) -> Any:
         try:
-            return self._servers.call("commit", place.keys, arguments)
+            return self._servers.call(function, place.keys, arguments)
         except AnswerLost as error:
             raise StoreUnavailable(f"{error}; whether the last commit was applied is not known: read what is there") from error
 

@@ -59,10 +59,11 @@ local function announce(keys, args)
   return redis.call('HSET', keys[2], 'w' .. args[1], redis.call('TIME')[1] + args[2])
 end
 
--- Gives a name to a generation, or takes it away; whose place it takes is loose. False where its writer counts as dead.
+-- Gives a name to a generation, or takes it away; whose place it takes is loose. 0 where its writer counts as dead.
 -- args: name, record ('': only take the name away)
 local function publish(keys, args)
   local before = redis.call('HGET', keys[1], args[1])
+  if before == args[2] then return 1 end -- asked a second time
   if args[2] == '' then
     redis.call('HDEL', keys[1], args[1])
   else
@@ -90,8 +91,10 @@ local function condemned(keys, args)
   return reply
 end
 
+-- What frees memory is done also where it is full.
 redis.register_function('LIBRARY_commit', commit)
+redis.register_function { function_name = 'LIBRARY_commit_deletes', callback = commit, flags = { 'allow-oom' } }
 redis.register_function { function_name = 'LIBRARY_scan', callback = scan, flags = { 'no-writes' } }
 redis.register_function('LIBRARY_announce', announce)
-redis.register_function('LIBRARY_publish', publish)
-redis.register_function('LIBRARY_condemned', condemned)
+redis.register_function { function_name = 'LIBRARY_publish', callback = publish, flags = { 'allow-oom' } }
+redis.register_function { function_name = 'LIBRARY_condemned', callback = condemned, flags = { 'allow-oom' } }

@@ -71,18 +71,18 @@ class RedisGenerations:
         try:
             count = unfinished.fill(chain(first, ordered))
             record = place.record(count)
-            self._servers.call("announce", self._keys, (record, _PUBLISH_S))
+            self._servers.call("announce", self._keys, (record, _PUBLISH_S), is_repeatable=True)
             unfinished.finish()
-            self._publish(name, record)
         except BaseException:
             with contextlib.suppress(Exception):  # they expire, or are loose
                 unfinished.give_up()
             raise
+        self._publish(name, record)  # if its answer is lost, it may have its name: nothing may be removed
         self._let_go()
         return count
 
     def _publish(self, name: str, record: bytes) -> None:
-        if not self._servers.call("publish", self._keys, (_encoded(name), record)):
+        if not self._servers.call("publish", self._keys, (_encoded(name), record), is_repeatable=True):
             raise StoreUnavailable(f"generation {name!r} took more than {_PUBLISH_S} s to publish, or the server lost it; write it again")
 
     def open(self, name: str) -> RedisGeneration | None:
@@ -97,12 +97,12 @@ class RedisGenerations:
 
     def drop(self, name: str) -> None:
         """See `Store.drop_generation`."""
-        self._servers.call("publish", self._keys, (_encoded(name), b""))
+        self._servers.call("publish", self._keys, (_encoded(name), b""), is_repeatable=True)
         self._let_go()
 
     def _let_go(self) -> None:
         """Have the buckets of dropped and replaced generations, and of killed writers, expire."""
-        for record in self._servers.call("condemned", self._keys, ()):
+        for record in self._servers.call("condemned", self._keys, (), is_repeatable=True):
             place = _place_of(self._name, record)
             self._servers.ask([("EXPIRE", bucket, _GRACE_S) for bucket in place.buckets], is_repeatable=True)
             self._servers.ask([("HDEL", self._keys[1], b"d" + record)], is_repeatable=True)

@@ -97,8 +97,8 @@ class Servers(Protocol):
         """
         ...
 
-    def call(self, function: str, keys: Sequence[bytes], arguments: Sequence[bytes | int], is_read: bool = False) -> Any:
-        """What a function of our library answers; it is loaded where it is missing. Errors as `ask`; only reads are sent again."""
+    def call(self, function: str, keys: Sequence[bytes], arguments: Sequence[bytes | int], is_repeatable: bool = False) -> Any:
+        """What a function of our library answers; it is loaded where it is missing. Sent again, and errors, as `ask`."""
         ...
 
     def close(self) -> None:
@@ -164,16 +164,16 @@ class _Calls:
     def _prepare(self) -> None:
         raise NotImplementedError
 
-    def call(self, function: str, keys: Sequence[bytes], arguments: Sequence[bytes | int], is_read: bool = False) -> Any:
-        command = ("FCALL_RO" if is_read else "FCALL", f"{LIBRARY}_{function}", len(keys), *keys, *arguments)
+    def call(self, function: str, keys: Sequence[bytes], arguments: Sequence[bytes | int], is_repeatable: bool = False) -> Any:
+        command = ("FCALL_RO" if function == "scan" else "FCALL", f"{LIBRARY}_{function}", len(keys), *keys, *arguments)
         try:
-            return self.ask([command], is_read)[0]
+            return self.ask([command], is_repeatable)[0]
         except ResponseError as error:
             if "unction not found" not in str(error):
                 raise StoreUnavailable(f"{self.what} refuses {function}: {error}") from error
         with errors_of(self.what):
             self._get_ready()  # a new server, or one whose functions were flushed
-        return self.ask([command], is_read)[0]
+        return self.ask([command], is_repeatable)[0]
 
 
 class _OneServer(_Calls):
