@@ -118,7 +118,7 @@ def test_without_the_store_requests_are_answered_and_replicas_start(tmp_path: Pa
             return str(answer["served_by"])
 
         with up(home, port):
-            assert served_by() == "live"
+            wait_for(lambda: served_by(200) == "live", "an answer from the store")
             server.kill()
             assert served_by() in ("cached", "default")
             before = processes_of(Settings(home=home))
