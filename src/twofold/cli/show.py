@@ -90,7 +90,12 @@ def status(found: Status, as_json: bool) -> None:
         json_value(found)
         return
     _rows("processes", ("name", "pid", "restarts"), [(name, item["pid"], item["restarts"]) for name, item in found.processes.items()])
-    _rows("log", ("source", "events", "applied", "lag"), [(s.source, s.end, s.applied, s.end - s.applied) for s in found.sources])
+    kinds = ("applied", "duplicates", "dead_letters", "late")
+    _rows(
+        "log",
+        ("source", "end", "lag", "counted", "duplicates", "dead letters", "late"),
+        [(s.source, s.end, s.lag, *(sum(getattr(part, kind) for part in s.counts) for kind in kinds)) for s in found.sources],
+    )
     _rows(
         "views",
         ("view", "mode", "generation", "built at", "delta"),

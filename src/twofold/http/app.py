@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from twofold import __version__
 from twofold.bell import Bell, Listener
-from twofold.errors import Unavailable, UnknownName, did_you_mean
+from twofold.errors import TwofoldError, Unavailable, UnknownName, did_you_mean
 from twofold.http import inference_v2
 from twofold.http.events import Ingesting
 from twofold.http.messages import HTML, RETRY, TEXT, Call, Receive, Reply, Scope, Send, body_of, error_reply, reply, send_reply
@@ -20,7 +20,7 @@ from twofold.http.predict import Reading, predictions_of
 from twofold.http.waiting import AppliedBell
 from twofold.log.base import Position
 from twofold.serve.predict import Answer, ModelServer
-from twofold.watch.metrics import Counter, Histogram, exposition
+from twofold.watch.metrics import Counter, Facts, Histogram, exposition
 
 PLAN = "plan"
 """Bell channel: another plan or model is live."""
@@ -73,11 +73,18 @@ class Route:
 class App:
     """An ASGI application. `bell` wakes those who wait for `after=`, and tells of a new plan; without it both are polled.
 
-    `may_take` raises where no events are to be taken now; it is called in a thread before each append.
+    `may_take` raises where no events are to be taken now; it is called in a thread before each append. `facts` are metrics of
+    the home, read in a thread at each scrape.
     """
 
-    def __init__(self, replica: Replica, bell: Bell | None = None, may_take: Callable[[], None] = lambda: None) -> None:
-        self._replica, self._bell, self._may_take = replica, bell, may_take
+    def __init__(
+        self,
+        replica: Replica,
+        bell: Bell | None = None,
+        may_take: Callable[[], None] = lambda: None,
+        facts: Callable[[], list[Facts]] = list,
+    ) -> None:
+        self._replica, self._bell, self._may_take, self._facts = replica, bell, may_take, facts
         self._pools = {name: ThreadPoolExecutor(count, f"http-{name}") for name, count in _THREADS.items()}
         self._applied = AppliedBell(bell)
         self._reading = Reading(self._applied, self._pools["read"])
@@ -212,7 +219,17 @@ class App:
             return [f"store: does not answer within {_READY_S:g} s"]
 
     async def _metrics(self, call: Call) -> Reply:
-        return Reply(exposition([self._requests, self._seconds, self._predictions, self._events, self._refreshes]), kind=TEXT)
+        own: list[Counter | Histogram | Facts] = [self._requests, self._seconds, self._predictions, self._events, self._refreshes]
+        return Reply(exposition([*own, *await self._facts_in_time()]), kind=TEXT)
+
+    async def _facts_in_time(self) -> list[Facts]:
+        """The facts of the home; none while log or store do not answer, which `/readyz` tells."""
+        try:
+            looking = asyncio.get_running_loop().run_in_executor(self._pools["keep"], self._facts)
+            return await asyncio.wait_for(looking, _READY_S)
+        except (TimeoutError, TwofoldError) as error:
+            _log.warning("lag and counts cannot be read: %s", error)
+            return []
 
     async def _openapi(self, call: Call) -> Reply:
         return reply(openapi(self._replica.server.plan))

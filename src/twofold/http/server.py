@@ -29,7 +29,7 @@ def serve(settings: Settings, listener: socket.socket) -> None:
     replica = _replica(home)
     pressure = Pressure(replica.lag, settings.home, settings.max_lag_events, settings.min_free_mb)
     config = uvicorn.Config(
-        App(replica, home.bell, pressure.check),
+        App(replica, home.bell, pressure.check, replica.facts),
         loop="uvloop",
         http="httptools",
         ws="none",

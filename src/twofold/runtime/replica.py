@@ -12,11 +12,13 @@ from twofold.plan.ingest import check_rows
 from twofold.plan.serving import PredictorPlan, ServingPlan, decode_plan
 from twofold.predictors.base import Predictor, load_predictor
 from twofold.registry.base import PLAN_ALIAS
+from twofold.runtime.facts import metrics_of
 from twofold.runtime.home import Home
 from twofold.serve.cache import PredictionCache
 from twofold.serve.features import FeatureReader, known
 from twofold.serve.joined import joined_values
 from twofold.serve.predict import ModelServer
+from twofold.watch.metrics import Facts
 from twofold.watch.served_log import ServedLog
 
 
@@ -77,6 +79,10 @@ class Replica:
         plan = known(server.plan.sources, source, "source")
         columns = check_rows(plan, rows)
         return self._home.append_columns(plan, columns | joined_values(plan, columns, server.reader) if plan.joins else columns)
+
+    def facts(self) -> list[Facts]:
+        """What log and store say of the speed layer, as metrics."""
+        return metrics_of(self._home, [name for name, source in self.plan.sources.items() if source.takes_events])
 
     def lag(self) -> int:
         """How many events of the plan's sources are in the log and not applied."""

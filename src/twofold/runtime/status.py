@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from twofold.plan import layout
+from twofold.plan.counts import Counts
 from twofold.registry.base import live_alias
+from twofold.runtime.facts import facts_of
 from twofold.runtime.supervisor import processes_of
 from twofold.stream.dead_letters import dead_letters
-from twofold.stream.freshness import decode_counts, quantile_ms
+from twofold.stream.freshness import quantile_ms
 
 if TYPE_CHECKING:
     from twofold.runtime.opened import Opened
 
 
 class SourceStatus(msgspec.Struct):
-    """Events of a source in the log, how many of them are applied, and its history version."""
+    """Events of a source in the log, how many of them are applied, and its history version.
+
+    `counts` by partition are what became of the events: events = applied + duplicates + dead letters (see `plan.counts`).
+    """
 
     source: str
     end: int
     applied: int
     history: int
+    lag: int
+    counts: list[Counts]
 
 
 class ViewStatus(msgspec.Struct):
@@ -60,24 +66,24 @@ class Status(msgspec.Struct):
 def status_of(project: Opened) -> Status:
     """The present state of a project's home."""
     home, compiled = project.home, project.compiled
-    ends = home.log.end_offsets(compiled.sources)
     parts = range(home.log.partitions)
+    found, counts = facts_of(home, compiled.sources)
+    by_source = {name: [part for part in found if part.source == name] for name in compiled.sources}
     with home.store.snapshot() as snapshot:
         sources = [
             SourceStatus(
                 name,
-                sum(ends[name, p] for p in parts),
-                sum(layout.decode_int(snapshot.get(layout.offset_key(name, p))) for p in parts),
+                sum(part.end for part in mine),
+                sum(part.applied for part in mine),
                 home.tables.history_version(name),
+                sum(part.lag for part in mine),
+                [part.counts for part in mine],
             )
-            for name in compiled.sources
+            for name, mine in by_source.items()
         ]
         pointers = {name: snapshot.get(layout.pointer_key(view.plan.version)) for name, view in compiled.views.items()}
         places = {name: snapshot.get(layout.place_key(view.plan.version, 0)) for name, view in compiled.views.items()}
-        counts = Counter[int]()
-        for partition in parts:
-            counts.update(decode_counts(snapshot.get(layout.freshness_key(partition))))
-        letters = sum(letter.count for letter in dead_letters(snapshot, home.log.partitions))
+        letters = sum(letter.count for letter in dead_letters(snapshot, len(parts)))
     views = []
     for name, raw in pointers.items():
         plan = compiled.view(name).plan

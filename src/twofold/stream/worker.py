@@ -20,6 +20,7 @@ from twofold.plan.deltas import DeltaFolder
 from twofold.plan.inputs import MINOR
 from twofold.plan.serving import SourcePlan
 from twofold.store.base import Store, Transaction, commit
+from twofold.stream.counting import count
 from twofold.stream.dead_letters import DeadLetter, bury_payload, bury_rows
 from twofold.stream.duplicates import drop_duplicates
 from twofold.stream.freshness import bucket_of, decode_counts, encode_counts
@@ -141,11 +142,14 @@ class Worker:
             return
         arrival_us = part.batches[-1].arrival_us
         frame = _decoded(txn, part)
+        events, decoded_events = sum(batch.count for batch in part.batches) - _applied_before(part), frame.height
         is_far = far_rows(source, frame)
         if is_far is not None:
             bury_rows(txn, source.name, partition, frame.filter(is_far), "event_time lies too far beyond its arrival", arrival_us)
             frame = frame.filter(~is_far)
+        in_time = frame.height
         frame = drop_duplicates(txn, source, partition, frame)
+        count(txn, source, partition, offset, events, decoded_events, in_time, frame)
         for folder in self._folders[source.name]:
             _fold(txn, folder, partition, frame, arrival_us)
 

@@ -72,7 +72,19 @@ class Histogram:
             yield f"{self.name}_count{_braces(self.labels, labels)} {seen}"
 
 
-def exposition(metrics: Sequence[Counter | Histogram]) -> bytes:
+class Facts:
+    """Samples that are read where they lie when they are asked for; `kind` is "gauge" or "counter"."""
+
+    def __init__(self, name: str, text: str, kind: str, labels: Sequence[str], values: Sequence[tuple[Labels, float]]) -> None:
+        self.name, self.text, self.kind, self.labels, self._values = name, text, kind, tuple(labels), values
+
+    def lines(self) -> Iterator[str]:
+        """The lines of its samples."""
+        for labels, value in self._values:
+            yield f"{self.name}{_braces(self.labels, labels)} {value:.17g}"
+
+
+def exposition(metrics: Sequence[Counter | Histogram | Facts]) -> bytes:
     """The text that Prometheus reads."""
     lines = []
     for metric in metrics:

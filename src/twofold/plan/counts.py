@@ -1,0 +1,44 @@
+"""What became of a partition's events, kept beside its applied offset; who counts them is not known here."""
+
+from __future__ import annotations
+
+import msgspec
+
+from twofold.plan.layout import shard
+
+
+class Counts(msgspec.Struct):
+    """Events of a source in a partition since the offset `began`: all of them, and what each became.
+
+    `events` = `applied` + `duplicates` + `dead_letters`. `late` are those of the applied with an event_time less than the greatest one
+    that was applied before them in the partition, `latest_us`.
+    """
+
+    began: int = 0
+    events: int = 0
+    applied: int = 0
+    duplicates: int = 0
+    undecodable: int = 0
+    future: int = 0
+    late: int = 0
+    latest_us: int | None = None
+
+    @property
+    def dead_letters(self) -> int:
+        """Events that could not be applied, for whatever reason; also those that were sent again since."""
+        return self.undecodable + self.future
+
+
+def counts_key(source: str, partition: int) -> bytes:
+    """Entry of a source's counts in a partition; it commits with the applied offset."""
+    return shard(partition) + b"c/" + source.encode()
+
+
+def encode_counts(counts: Counts) -> bytes:
+    """The entry of counts."""
+    return msgspec.json.encode(counts)
+
+
+def decode_counts(raw: bytes | None) -> Counts:
+    """The counts of an entry; zeros where there is none."""
+    return Counts() if raw is None else msgspec.json.decode(raw, type=Counts)

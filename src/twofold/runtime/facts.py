@@ -1,0 +1,68 @@
+"""What a home's log and store say of the speed layer: lag, freshness, and what became of the events. The same from every process."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+from twofold.plan import layout
+from twofold.plan.counts import Counts, counts_key, decode_counts
+from twofold.runtime.home import Home
+from twofold.stream import freshness
+from twofold.watch.metrics import Facts
+
+
+class PartFacts(NamedTuple):
+    """A source in a partition: where its log ends, up to where it is applied, and its counts."""
+
+    source: str
+    partition: int
+    end: int
+    applied: int
+    counts: Counts
+
+    @property
+    def lag(self) -> int:
+        """Events in the log that are not applied."""
+        return max(0, self.end - self.applied)
+
+
+def facts_of(home: Home, sources: Iterable[str]) -> tuple[list[PartFacts], dict[int, int]]:
+    """(the facts of each source and partition, events by the logarithm of their time from accepted to visible)."""
+    ends = home.log.end_offsets(sources)
+    with home.store.snapshot() as snapshot:
+        stored = snapshot.multi_get([key for place in ends for key in (layout.offset_key(*place), counts_key(*place))])
+        fresh = Counter[int]()
+        for raw in snapshot.multi_get([layout.freshness_key(partition) for partition in range(home.log.partitions)]):
+            fresh.update(freshness.decode_counts(raw))
+    found = [
+        PartFacts(*place, end, layout.decode_int(offset), decode_counts(counts))
+        for (place, end), offset, counts in zip(ends.items(), stored[::2], stored[1::2], strict=True)
+    ]
+    return found, dict(fresh)
+
+
+def metrics_of(home: Home, sources: Iterable[str]) -> list[Facts]:
+    """The facts as metrics."""
+    found, fresh = facts_of(home, sources)
+
+    def each(name: str, text: str, kind: str, value: Callable[[PartFacts], int]) -> Facts:
+        values = [((part.source, str(part.partition)), float(value(part))) for part in found]
+        return Facts(f"twofold_{name}", text, kind, ("source", "partition"), values)
+
+    letters = Counter[tuple[str, ...]]()
+    for part in found:
+        letters.update({(part.source, "undecodable"): part.counts.undecodable, (part.source, "future"): part.counts.future})
+    seconds = [((f"{share:g}",), ms / 1000) for share in (0.5, 0.99) if (ms := freshness.quantile_ms(fresh, share)) is not None]
+    return [
+        each("lag_events", "Events in the log that are not applied.", "gauge", lambda part: part.lag),
+        each("log_end_offset", "The offset after the last event.", "gauge", lambda part: part.end),
+        each("applied_offset", "The offset after the last applied event.", "gauge", lambda part: part.applied),
+        each("passed_events_total", "Events that the speed layer has passed.", "counter", lambda part: part.counts.events),
+        each("applied_events_total", "Of them, events that count.", "counter", lambda part: part.counts.applied),
+        each("duplicate_events_total", "Of them, duplicates.", "counter", lambda part: part.counts.duplicates),
+        Facts("twofold_dead_letters_total", "Of them, dead letters by reason.", "counter", ("source", "reason"), sorted(letters.items())),
+        each("late_events_total", "Events that count, older than one before them.", "counter", lambda part: part.counts.late),
+        Facts("twofold_freshness_seconds", "From accepted to visible, since the store began.", "gauge", ("quantile",), seconds),
+    ]
