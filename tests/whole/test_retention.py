@@ -160,3 +160,21 @@ def test_retention_is_a_duration_of_the_embedded_log() -> None:
         Settings(retention="soon")
     with pytest.raises(DefinitionError, match=r"retention\.ms"):
         Settings(retention="7d", log="kafka://localhost:9092")
+
+
+def test_a_log_that_had_lost_its_beginning_before_anything_was_archived_begins_there(home: Path, clock: tw.ManualClock) -> None:
+    """As a topic of others does."""
+    payments = tw.Events("payments", time="at", schema={"card": str, "amount": float})
+    view = tw.View("card", payments, by="card", features={"n": tw.count(over="1h")})
+    with tw.Project("late", views=[view]).open(home=home, clock=clock) as opened:
+        now = clock.now_us()
+        for back in (4, 3, 2, 1):
+            opened.append("payments", [{"card": "a", "amount": 1.0, "at": now - back}])
+        assert opened.home.log.trim("payments", 0, 2) == 2
+        opened.build()
+        opened.append("payments", [{"card": "a", "amount": 1.0, "at": now - 5}])
+        opened.catch_up()
+        assert opened.features("card", ["a"])["n_1h"][0] == 3
+        assert opened.history("card", [{"card": "a", "at": now}])["n_1h"][0] == 3
+        opened.build()
+        assert opened.features("card", ["a"])["n_1h"][0] == 3

@@ -17,9 +17,14 @@ _EVENTS_PER_COMMIT = 500_000
 
 
 def archive_up_to(log: EventLog, tables: Tables, source: SourcePlan, cut: Sequence[int]) -> None:
-    """Copy a source's events below the cut that the table lacks. Batches that cannot be decoded stay dead letters."""
+    """Copy a source's events below the cut that the table lacks. Batches that cannot be decoded stay dead letters.
+
+    A topic of others may have lost its beginning before anything was archived: then it begins where the log does.
+    """
+    starts = log.start_offsets([source.name])
     for partition, end in enumerate(cut):
-        while (offset := tables.archived(source.name, partition)) < end:
+        while (archived := tables.archived(source.name, partition)) < end:
+            offset = archived or min(starts[source.name, partition], end)
             batches = [
                 batch
                 for batch in log.read(source.name, partition, offset, min(_EVENTS_PER_COMMIT, end - offset))
