@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
+from twofold.instants import BEGIN_US
 from twofold.plan.counts import counts_key, decode_counts, encode_counts
 from twofold.plan.serving import SourcePlan
 from twofold.store.base import Transaction
@@ -28,7 +29,8 @@ def count(
     counts.duplicates += in_time - counted.height
     counts.applied += counted.height
     if source.time is not None and counted.height:
-        times = counted[source.time].drop_nulls().to_physical().to_numpy()
+        times = counted[source.time].to_numpy().view(np.int64)
+        times = times[times >= BEGIN_US]  # not those of a null
         before = times[:1] if counts.latest_us is None else np.array([counts.latest_us])
         greatest = np.maximum.accumulate(np.concatenate([before, times]))
         counts.late += int((times < greatest[:-1]).sum())
