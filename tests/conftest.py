@@ -63,6 +63,9 @@ def pytest_configure(config: pytest.Config) -> None:
 SLOW = (
     "tests/crash/",
     "tests/parity/test_planted.py",
+    "tests/parity/test_joins.py::test_every_engine",
+    "tests/contracts/test_kafka_log.py",
+    "tests/contracts/test_redis_store.py::test_a_cluster_that_comes_later",
     "tests/parity/test_stories.py::test_every_mode_is_the_reference_on_disk",
     "tests/parity/test_spilled.py",
     "tests/parity/test_snapshots.py::test_loads_in_any_order",
