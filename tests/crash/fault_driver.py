@@ -287,7 +287,7 @@ def complaints_of(opened: Any, producer: Producer, is_built: bool) -> list[str]:
     from twofold.testing.modes import history_parity, online_parity
 
     acknowledged = [(position, ids) for _, position, ids in producer.read("acknowledged")]
-    complaints = broken_promises(opened, acknowledged, producer.applied())
+    complaints = broken_promises(opened, acknowledged, producer.applied()) + altered(opened, producer)
     now = opened.home.clock.now_us()
     for view in ("card", "shop", "everything", "limits"):
         keys: list[Any] = {"shop": SHOPS, "everything": [()]}.get(view, [*CARDS[:3], "nobody"])
@@ -298,6 +298,18 @@ def complaints_of(opened: Any, producer: Producer, is_built: bool) -> list[str]:
     complaints += counted_once(opened, "everything", "n_all", opened.features("everything", [()])["n_all"][0])
     producer.see()
     return complaints
+
+
+def altered(opened: Any, producer: Producer) -> list[str]:
+    """Events in the log that nobody has sent so."""
+    from twofold.instants import to_us
+    from twofold.log.records import decoded
+
+    sent = {tuple(row.values()) for _, rows in producer.read("sent") for row in rows}
+    ends, source = opened.home.log.end_offsets(["payments"]), opened.compiled.source("payments")
+    batches = [batch for place, end in ends.items() if end for batch in opened.home.log.read(*place, 0, end)]
+    rows = decoded(batches, source)[0].select(*source.columns).rows()
+    return [f"{row} is in the log, but nobody has sent it" for row in rows if (*row[:-1], to_us(row[-1])) not in sent]
 
 
 def send(opened: Any, number: int, count: int = 10) -> str:
