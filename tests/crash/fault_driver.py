@@ -384,10 +384,30 @@ def read(opened: Any, number: int, stops: bool = False, at: int | None = None) -
     return [list(row) for row in opened.features("card", CARDS[:3], at=at, status=True).iter_rows()]
 
 
+def answers(opened: Any, number: int) -> Any:
+    """Features of every view, online and from history, at one instant, and the dead letters; where they are refused, the kind of error."""
+    from twofold.errors import TwofoldError
+    from twofold.instants import HOUR_US
+    from twofold.stream.dead_letters import dead_letters
+
+    at = opened.home.clock.now_us() + HOUR_US
+    keys = {"card": CARDS[:3], "shop": SHOPS, "everything": [()], "limits": ["a", "b"]}
+    try:
+        found = [[repr(row) for row in opened.features(view, wanted, at=at).rows()] for view, wanted in keys.items()]
+        spine = [{"card": card, "at": at} for card in CARDS[:3]]
+        found += [[repr(row) for row in opened.history("card", spine).rows()], [opened.home.log.uuid]]
+        with opened.home.store.snapshot() as snapshot:
+            return [*found, [letter.offset for letter in dead_letters(snapshot, opened.home.log.partitions)]]
+    except TwofoldError as error:
+        return f"twofold.errors.{type(error).__name__}: {error}"
+    except Exception as error:
+        return f"{type(error).__module__}.{type(error).__name__}: {error}"
+
+
 LIVES: dict[str, Callable[..., Any]] = {
     work.__name__: work
     for work in (
-        live, met, check, send, work, ingest_for_ever, stream_for_ever, build_for_ever, serve_for_ever, read,
+        live, met, check, send, work, ingest_for_ever, stream_for_ever, build_for_ever, serve_for_ever, read, answers,
     )
 }  # fmt: skip
 

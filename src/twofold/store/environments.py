@@ -111,6 +111,22 @@ def open_environment(what: str, data_file: Path, opener: Callable[[], lmdb.Envir
             inner.close()  # the file was made or replaced just now, and it is not known which one was opened
 
 
+def used_bytes(inner: lmdb.Environment) -> int:
+    """Size of the file up to its last page."""
+    return int((inner.info()["last_pgno"] + 1) * inner.stat()["psize"])
+
+
+def fill_up(inner: lmdb.Environment, data_file: Path) -> None:
+    """Have the file reach its last page: to read a mapped page beyond its end would kill the process, one of zeros is Corrupt.
+
+    Last pages that are free were perhaps never written, so a short file need not be a damaged one.
+    """
+    size, used = data_file.stat().st_size, used_bytes(inner)
+    if size < used:
+        with contextlib.suppress(OSError), open(data_file, "r+b") as file:
+            os.posix_fallocate(file.fileno(), size, used - size)  # changes nothing that another process has written meanwhile
+
+
 def open_unshared(what: str, opener: Callable[[], lmdb.Environment]) -> lmdb.Environment:
     """A new file's environment, which its caller closes.
 

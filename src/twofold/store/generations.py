@@ -15,7 +15,7 @@ import lmdb
 
 from twofold.errors import Corrupt, DataError, StoreUnavailable
 from twofold.fail_points import fail_point
-from twofold.store.environments import Environment, lmdb_errors, open_environment, open_unshared, translated
+from twofold.store.environments import Environment, lmdb_errors, open_environment, open_unshared, translated, used_bytes
 from twofold.store.records import GENERATION_SUFFIX, ascending, file_name_of, generation_of, read_many, record_of, slot_of
 from twofold.store.turns import FileLock
 
@@ -124,7 +124,7 @@ class GenerationFiles:
 
         def opened() -> lmdb.Environment:
             inner = lmdb.open(str(path), map_size=1, subdir=False, readonly=True, lock=False, max_spare_txns=1)
-            if path.stat().st_size < _used_bytes(inner):
+            if path.stat().st_size < used_bytes(inner):
                 inner.close()  # reading beyond the end of a mapped file would kill the process
                 raise Corrupt(f"{what} is damaged: its file {path} is cut short; build it again")
             return inner
@@ -153,11 +153,6 @@ def _is_absence(error: BaseException | None) -> bool:
     return isinstance(error, FileNotFoundError)
 
 
-def _used_bytes(inner: lmdb.Environment) -> int:
-    """Size of the file up to its last page."""
-    return (inner.info()["last_pgno"] + 1) * inner.stat()["psize"]
-
-
 def _fill(path: Path, states: Iterable[tuple[bytes, bytes]]) -> int:
     """Write all states into the empty file, which is not synced."""
     what = f"generation file {path.name}"
@@ -170,7 +165,7 @@ def _fill(path: Path, states: Iterable[tuple[bytes, bytes]]) -> int:
             count += len(chunk)
             fail_point("generation.writing")
         with lmdb_errors(what):
-            os.truncate(path, _used_bytes(inner))  # the last pages may be free ones that were never written
+            os.truncate(path, used_bytes(inner))  # the last pages may be free ones that were never written
     finally:
         inner.close()
     return count

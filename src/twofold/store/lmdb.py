@@ -13,7 +13,7 @@ import lmdb
 
 from twofold.errors import DataError, StoreUnavailable
 from twofold.fail_points import fail_point
-from twofold.store.environments import Environment, lmdb_errors, open_environment, translated
+from twofold.store.environments import Environment, fill_up, lmdb_errors, open_environment, translated
 from twofold.store.generations import GenerationFiles, LmdbGeneration
 from twofold.store.records import HEAD_BYTES, SLOT_BYTES, entry_of, in_key_order, plain_record, read_many, record_of, slot_of
 from twofold.store.turns import WriteTurn
@@ -35,7 +35,9 @@ class LmdbStore:
         entries = self._path / "entries"
 
         def opened() -> lmdb.Environment:
-            return lmdb.open(str(entries), map_size=map_size, metasync=False, max_readers=max_readers, max_spare_txns=1)
+            inner = lmdb.open(str(entries), map_size=map_size, metasync=False, max_readers=max_readers, max_spare_txns=1)
+            fill_up(inner, entries / "data.mdb")
+            return inner
 
         with lmdb_errors(self._what):
             self._files = GenerationFiles(self._path / "generations", timeout_s)

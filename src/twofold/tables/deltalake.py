@@ -10,9 +10,9 @@ from urllib.parse import quote
 import polars as pl
 from arro3.core import RecordBatch, RecordBatchReader, Table
 from deltalake import CommitProperties, DeltaTable, Transaction, WriterProperties, write_deltalake
-from deltalake.exceptions import CommitFailedError
+from deltalake.exceptions import CommitFailedError, DeltaError
 
-from twofold.errors import Busy
+from twofold.errors import Busy, Corrupt, Unavailable
 from twofold.fail_points import fail_point
 from twofold.plan.inputs import MAJOR, MINOR, SYSTEM
 from twofold.progress import Progress, silent
@@ -83,15 +83,16 @@ class DeltaTables:
         for condition, files in self._files(source, reading):
             for path, rows in files:
                 lazy = pl.scan_parquet(path)
-                found = lazy.collect_schema().names()
+                with _readable(path):
+                    found = lazy.collect_schema().names()
                 columns = [name for name in (*reading.columns, *SYSTEM) if name in found]
                 # A file of ours is small enough to be read whole, and then a bound leaves its row groups unread too.
                 if rows <= most_rows and one_in == 1:
-                    yield lazy.filter(condition, *within(reading)).select(columns).collect()
+                    yield _collected(path, lazy.filter(condition, *within(reading)).select(columns))
                     continue
                 for offset in range(0, rows, most_rows):
                     part = lazy.slice(offset, max(1, min(most_rows, rows - offset) // one_in))
-                    yield part.filter(condition, *within(reading)).select(columns).collect()
+                    yield _collected(path, part.filter(condition, *within(reading)).select(columns))
 
     def most_rows(self, source: str, reading: Reading) -> int:
         return sum(rows for _, files in self._files(source, reading) for _, rows in files)
@@ -115,7 +116,8 @@ class DeltaTables:
 
     def _open(self, kind: str, source: str) -> DeltaTable | None:
         path = self._path(kind, source)
-        return DeltaTable(path) if (path / "_delta_log").is_dir() and DeltaTable.is_deltatable(str(path)) else None
+        with _readable(path):
+            return DeltaTable(path) if (path / "_delta_log").is_dir() and DeltaTable.is_deltatable(str(path)) else None
 
     def _append(self, kind: str, source: str, frame: pl.DataFrame, done: list[Transaction], progress: Progress = silent) -> None:
         path = self._path(kind, source)
@@ -132,10 +134,15 @@ class DeltaTables:
                 writer_properties=WriterProperties(compression="ZSTD", compression_level=1, max_row_group_size=_ROW_GROUP),
                 commit_properties=CommitProperties(app_transactions=done),
             )
-        except BaseException:
+        except BaseException as error:
             self._remove_left_over(self._open(kind, source), path)
             if rows.error is not None:
                 raise rows.error from None
+            if isinstance(error, DeltaError | OSError):
+                raise Unavailable(
+                    f"the table {path} cannot be written: {str(error).splitlines()[0]}; nothing was added: look at the disk's space and "
+                    "health, then try again"
+                ) from error
             raise
 
     def _note(self, table: DeltaTable, done: list[Transaction]) -> None:
@@ -155,7 +162,24 @@ class DeltaTables:
         files = [] if table is None else table.file_uris()
         if not files:
             return None
-        return pl.scan_parquet(files, missing_columns="insert").filter(condition).collect()
+        return _collected(self._path(kind, source), pl.scan_parquet(files, missing_columns="insert").filter(condition))
+
+
+@contextlib.contextmanager
+def _readable(path: str | Path) -> Iterator[None]:
+    """Raises Corrupt where what is read is not what was written."""
+    try:
+        yield
+    except (DeltaError, pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError, ValueError) as error:
+        raise Corrupt(
+            f"the table's file {path} cannot be read: {(str(error) or type(error).__name__).splitlines()[0]}; look at the disk, then "
+            "restore the table's folder from a copy, or remove an archive that the log still holds whole: the next build writes it again"
+        ) from error
+
+
+def _collected(path: str | Path, lazy: pl.LazyFrame) -> pl.DataFrame:
+    with _readable(path):
+        return lazy.collect()
 
 
 def _left_over(table: DeltaTable | None, folder: Path) -> list[Path]:
