@@ -160,11 +160,19 @@ def _decoded_of(batches: list[RecordBatch], format: Format, source: SourcePlan) 
     if format != ARROW:
         return _decoded_singly(batches, format, source)
     try:
-        return record_frames(batches, source.stored), []
+        return _timed(batches, source), []
     except Corrupt:
-        reasons = {batch: _why_unreadable(batch, source.stored) for batch in batches}
+        reasons = {batch: _why_unreadable(batch, source) for batch in batches}
         letters = [Undecodable(batch, reason) for batch, reason in reasons.items() if reason]
         return record_frames([batch for batch in batches if not reasons[batch]], source.stored), letters
+
+
+def _timed(batches: Sequence[RecordBatch], source: SourcePlan) -> pl.DataFrame:
+    """The events of batches, each of which has an instant; raises Corrupt otherwise."""
+    frame = record_frames(batches, source.stored)
+    if source.time is not None and frame[source.time].null_count():
+        raise Corrupt(f"an event of {source.name!r} has no {source.time}")
+    return frame
 
 
 def _decoded_singly(batches: list[RecordBatch], format: Format, source: SourcePlan) -> tuple[pl.DataFrame, list[Undecodable]]:
@@ -193,10 +201,10 @@ def _physical(dtype: pl.DataType) -> pl.DataType:
     return pl.Int64() if dtype == pl.Datetime("us", "UTC") else dtype
 
 
-def _why_unreadable(batch: RecordBatch, columns: Mapping[str, str] | None) -> str:
+def _why_unreadable(batch: RecordBatch, source: SourcePlan) -> str:
     """Empty where it can be read."""
     try:
-        record_frames([batch], columns)
+        _timed([batch], source)
     except Corrupt as error:
         return str(error)
     return ""
@@ -241,7 +249,7 @@ def _as_declared(source: str, frame: pl.DataFrame, columns: Mapping[str, str]) -
         if got != wanted and not _is_exact(frame[name], kind):
             raise Corrupt(f"column {name!r} of a record batch of {source!r} is {got}; it is declared as {kind} now")
         chosen.append(pl.col(name).cast(wanted))
-    return frame.select(chosen)
+    return frame.with_columns(chosen).select(*columns)  # not at once: of constants alone one row would be left
 
 
 def _is_exact(column: pl.Series, kind: str) -> bool:
