@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 
-from twofold.errors import Busy, LogMismatch
+from twofold.errors import Busy
 from twofold.home_lock import holder_of
 from twofold.instants import Duration, Instant, duration_us, to_us
 from twofold.log.base import Position, TrimmableLog
@@ -232,35 +232,20 @@ class Opened:
     def _present(self, source: str) -> SourceEvents:
         """All events of a source that count, as they are now; which are duplicates is decided again only where there are new ones."""
         from twofold.batch.events import present_events
+        from twofold.runtime.lost_tail import refuse_lost_tail
         from twofold.batch.joining import loaded_joins
 
         plan = self.compiled.source(source)
         history = self.home.tables.history_version(source)
         ends = self.home.log.end_offsets([source])
         cut = tuple(ends[source, partition] for partition in range(self.home.log.partitions))
-        self._refuse_lost_tail(source, cut)
+        refuse_lost_tail(self.home, source, cut)
         known = self._present_events.get(source)
         if known is None or (known.history, known.cut) != (history, cut if plan.time is not None else ()):
             joined = loaded_joins(self.compiled, source, self.home.tables, history)
             known = present_events(plan, self.home.log, self.home.tables, history, cut, self.home.scratch, joined)
             self._present_events[source] = known
         return known
-
-    def _refuse_lost_tail(self, source: str, ends: Sequence[int]) -> None:
-        """Raises LogMismatch where the store has applied what the log does not hold: its history would silently lack events."""
-        from twofold.plan import layout
-
-        with self.home.store.snapshot() as snapshot:
-            raws = snapshot.multi_get([layout.offset_key(source, partition) for partition in range(len(ends))])
-        applied = list(map(layout.decode_int, raws))
-        if all(a <= end for a, end in zip(applied, ends, strict=True)):
-            return
-        now = self.home.log.end_offsets([source])  # it may have grown, and the store with it, since `ends` was read
-        if any(a > now[source, partition] for partition, a in enumerate(applied)):
-            raise LogMismatch(
-                f"the store has applied {source!r} up to the offsets {applied}, but the log ends at {list(now.values())}: it lost its tail "
-                "or is another log; take the log that belongs to this home, or remove HOME/store and run `twofold build`"
-            )
 
     # --- models ---
 
