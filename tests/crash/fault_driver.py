@@ -393,6 +393,7 @@ def answers(opened: Any, number: int) -> Any:
     at = opened.home.clock.now_us() + HOUR_US
     keys = {"card": CARDS[:3], "shop": SHOPS, "everything": [()], "limits": ["a", "b"]}
     try:
+        opened.catch_up()
         found = [[repr(row) for row in opened.features(view, wanted, at=at).rows()] for view, wanted in keys.items()]
         spine = [{"card": card, "at": at} for card in CARDS[:3]]
         found += [[repr(row) for row in opened.history("card", spine).rows()], [opened.home.log.uuid]]

@@ -72,30 +72,19 @@ def check(opened: Opened) -> None:
 # Changed bytes
 
 
-def files_of(folder: Path) -> list[Path]:
-    """All files of data: log, entries of the store, generations, tables and their logs."""
-    patterns = ("log.sqlite", "data.mdb", "*.gen", "*.parquet", "*.json")
-    return sorted(path for pattern in patterns for path in folder.rglob(pattern) if path.stat().st_size and "run" not in path.parts)
-
-
 def is_refusal(answer: Any) -> bool:
     return isinstance(answer, str) and answer.startswith("twofold.errors.")
 
 
-@pytest.mark.parametrize("kind", ["log.sqlite", "data.mdb", "*.gen"])
-def test_wherever_bits_flip_an_answer_is_right_or_refused(
-    kind: str, driver: Driver, homes: Homes, tmp_path: Path, request: pytest.FixtureRequest
-) -> None:
-    rng = random.Random(f"{request.config.option.hypothesis_seed} {kind}")
+def test_wherever_bits_of_the_log_flip_an_answer_is_right_or_refused(driver: Driver, homes: Homes, request: pytest.FixtureRequest) -> None:
+    rng = random.Random(request.config.option.hypothesis_seed)
     home = homes.fresh()
     driver.ask("live", home, number=1)
     assert driver.ask("send", home, number=2) == "sent"
     assert driver.ask("work", home, number=2) == "applied"
     right, counts = driver.ask("answers", home, number=3), {"right": 0, "refused": 0}
-    files = sorted(path for path in home.rglob(kind) if path.stat().st_size)
-    assert files
-    for _ in range(12):
-        path = rng.choice(files)
+    path = home / "log.sqlite"
+    for _ in range(20):
         raw = path.read_bytes()
         damaged = bytearray(raw)
         for _ in range(rng.choice([1, 1, 8])):
@@ -106,7 +95,7 @@ def test_wherever_bits_flip_an_answer_is_right_or_refused(
         counts["refused" if is_refusal(found) else "right"] += 1
         path.write_bytes(raw)
     assert driver.ask("answers", home, number=3) == right
-    assert counts["refused"] or kind == "log.sqlite", counts
+    assert counts["refused"], counts
 
 
 # Poison

@@ -25,6 +25,6 @@ def refuse_lost_tail(home: Home, source: str, ends: Sequence[int]) -> None:
     now = home.log.end_offsets([source])  # it may have grown, and the store with it, since `ends` was read
     if any(offset > now[source, partition] for partition, offset in enumerate(applied)):
         raise LogMismatch(
-            f"the store has applied {source!r} up to the offsets {applied}, but the log ends at {list(now.values())}: it lost its tail or is "
-            "another log; take the log that belongs to this home, or remove HOME/store and run `twofold build`"
+            f"the store has applied {source!r} up to the offsets {applied}, but the log ends at {list(now.values())}: it lost its tail or "
+            "is another log; take the log that belongs to this home, or remove HOME/store and run `twofold build`"
         )

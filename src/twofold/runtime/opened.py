@@ -232,8 +232,8 @@ class Opened:
     def _present(self, source: str) -> SourceEvents:
         """All events of a source that count, as they are now; which are duplicates is decided again only where there are new ones."""
         from twofold.batch.events import present_events
-        from twofold.runtime.lost_tail import refuse_lost_tail
         from twofold.batch.joining import loaded_joins
+        from twofold.runtime.lost_tail import refuse_lost_tail
 
         plan = self.compiled.source(source)
         history = self.home.tables.history_version(source)
