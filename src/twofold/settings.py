@@ -22,11 +22,11 @@ class Settings:
     """One URL or path each. Everything embedded lies under `home`.
 
     `clock` "system", or "replay": the instant that a driver sets in `home/clock`. `partitions` of every source's log are fixed when
-    the log is made. `replicas` is the number of serving processes of `twofold up`. `memory_mb` is what history and builds may hold of
-    a source's events at once, by estimate; the rest waits in files under the home. `kafka` are options of its client, `sources` the
-    topics that hold the events of a source already (see `log.kafka_settings`). `retention` is how long the embedded log keeps events
-    that a build has archived, as in "7d"; None keeps all. While more than
-    `max_lag_events` are not applied, or less than `min_free_mb` of the home's disk is free, replicas take no events; 0 turns a bound off.
+    the log is made. `replicas` is the number of serving processes of `twofold up`, `workers` that of workers. `memory_mb` is what history
+    and builds may hold of a source's events at once, by estimate; the rest waits in files under the home. `kafka` are options of its
+    client, `sources` the topics that hold the events of a source already (see `log.kafka_settings`). `retention` is how long the embedded
+    log keeps events that a build has archived, as in "7d"; None keeps all. While more than `max_lag_events` are not applied, or less than
+    `min_free_mb` of the home's disk is free, replicas take no events; 0 turns a bound off.
     """
 
     home: Path = field(default=Path(".twofold"))
@@ -38,6 +38,7 @@ class Settings:
     clock: str = "system"
     partitions: int | None = None
     replicas: int = 2
+    workers: int = 1
     memory_mb: int = 1536
     retention: str | None = None
     max_lag_events: int = 5_000_000
@@ -69,8 +70,8 @@ class Settings:
             raise DefinitionError(f"memory_mb = {self.memory_mb}; it is at least 1")
         if self.max_lag_events < 0 or self.min_free_mb < 0:
             raise DefinitionError("max_lag_events and min_free_mb are at least 0, which turns the bound off")
-        if self.replicas < 1 or (self.partitions is not None and not 1 <= self.partitions <= 1024):
-            raise DefinitionError("replicas are at least 1, partitions from 1 to 1024")
+        if min(self.replicas, self.workers) < 1 or (self.partitions is not None and not 1 <= self.partitions <= 1024):
+            raise DefinitionError("replicas and workers are at least 1, partitions from 1 to 1024")
 
     @property
     def run(self) -> Path:
@@ -116,7 +117,7 @@ def read_settings(
 def _typed(name: str, value: Any) -> Any:
     if name == "home":
         return Path(value)
-    if name in ("partitions", "replicas", "memory_mb", "port", "max_lag_events", "min_free_mb"):
+    if name in ("partitions", "replicas", "workers", "memory_mb", "port", "max_lag_events", "min_free_mb"):
         try:
             return int(value)
         except ValueError:

@@ -120,7 +120,10 @@ def predict(
 
 @app.command()
 def stream(file: File = None, home: HomeOption = None, clock: ClockOption = None) -> None:
-    """Apply the log to the online store for ever: the speed layer's worker."""
+    """Apply the log to the online store for ever: a worker of the speed layer.
+
+    On Redis several share the partitions out; on the embedded store one is active and others stand by.
+    """
     with opened(file, settings_of(home=home, clock=clock)) as project:
         project.stream(until=_terminated())
 
@@ -156,11 +159,12 @@ def up(
     host: Annotated[str | None, typer.Option()] = None,
     port: Annotated[int | None, typer.Option()] = None,
     replicas: Annotated[int | None, typer.Option(help="serving processes")] = None,
+    workers: Annotated[int | None, typer.Option(help="processes of the speed layer; one is active on the embedded store")] = None,
 ) -> None:
     """Run all of it on this machine: speed layer, schedule and replicas; builds what is missing first."""
     from twofold.runtime.supervisor import Supervisor, children_of, listening_socket
 
-    settings = settings_of(home=home, clock=clock, host=host, port=port, replicas=replicas)
+    settings = settings_of(home=home, clock=clock, host=host, port=port, replicas=replicas, workers=workers)
     spec = project_spec(file, settings)
     with opened(spec, settings) as project, project.home.lock("supervisor"), listening_socket(settings.host, settings.port) as listener:
         with working("building what is missing", show.err) as progress:

@@ -115,6 +115,11 @@ def epoch_key(partition: int) -> bytes:
     return shard(partition) + b"m/epoch"
 
 
+def member_key(member: str) -> bytes:
+    """Entry in which a worker says that it lives (see `stream.shares`)."""
+    return MEMBERS + b"w/" + member.encode()
+
+
 def pointer_key(version: str) -> bytes:
     """Entry of a view version's pointer."""
     return META + b"p/" + version.encode()

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import functools
-import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 
-from twofold.errors import Busy
-from twofold.home_lock import holder_of
 from twofold.instants import Duration, Instant, duration_us, to_us
 from twofold.log.base import Position, TrimmableLog
 from twofold.plan.serving import SourcePlan
 from twofold.progress import Progress, silent
-from twofold.runtime.home import APPLIED, Home
+from twofold.runtime.home import Home
 
 if TYPE_CHECKING:
     import polars as pl
@@ -30,7 +27,6 @@ if TYPE_CHECKING:
     from twofold.watch.audit import Audit
 
 _BUILD_WAIT_S = 600.0
-_CATCH_UP_WAIT_S = 600.0
 _KEPT_PER_MEMORY = 8
 """A source's events are kept for the next call where they take at most this part of the memory setting."""
 
@@ -102,34 +98,11 @@ class Opened:
     def catch_up(self) -> int:
         """Apply all that the log holds now; returns the number of events applied here.
 
-        Where a worker process runs on this home, waits until that has done it (and returns 0).
+        Where a worker runs, on this home or elsewhere on a store with many writers, waits until that has done it (and returns 0).
         """
-        from twofold.runtime.restoring import new_worker
+        from twofold.runtime.running import catch_up
 
-        try:
-            with self.home.lock("worker"):
-                worker = new_worker(self)
-                worker.take_over()
-                applied = worker.catch_up()
-                worker.close()
-                return applied
-        except Busy:
-            sources = [plan.name for plan in self.compiled.sources.values() if plan.time is not None]
-            self._wait_for(self.home.log.end_offsets(sources))
-            return 0
-
-    def _wait_for(self, ends: Mapping[tuple[str, int], int]) -> None:
-        from twofold.plan.layout import decode_int, offset_key
-
-        deadline = time.monotonic() + _CATCH_UP_WAIT_S
-        with self.home.bell.listen(APPLIED) as listener:
-            while True:
-                with self.home.store.snapshot() as snapshot:
-                    if all(decode_int(snapshot.get(offset_key(*place))) >= end for place, end in ends.items()):
-                        return
-                if time.monotonic() > deadline:
-                    raise Busy(f"the worker (process {holder_of(self.home.settings.run, 'worker')}) did not reach the log's end in time")
-                listener.wait(1.0)
+        return catch_up(self)
 
     # --- the batch layer ---
 
@@ -139,9 +112,10 @@ class Opened:
         Makes the speed layer follow the project's views first, unless a worker process does so already.
         """
         from twofold.batch.generation import Builder
+        from twofold.runtime.running import has_worker
 
         with self.home.lock("build", _BUILD_WAIT_S):
-            if holder_of(self.home.settings.run, "worker") is None:
+            if not has_worker(self.home):
                 self.catch_up()
             base_us = self.home.clock.now_us() if at is None else to_us(at)
             builder = Builder(self.compiled, self.home.log, self.home.store, self.home.tables, self.home.scratch)
@@ -338,7 +312,11 @@ class Opened:
         return self.build(views=missing, progress=progress)
 
     def stream(self, until: Callable[[], bool]) -> None:
-        """Apply the log as it grows, until `until()` is true; raises Busy where the home has a worker already."""
+        """Apply the log as it grows, until `until()` is true.
+
+        On a store with many writers the workers of all processes share the partitions out. Else one is active; others stand by, and
+        take over when it ends.
+        """
         from twofold.runtime.running import stream
 
         stream(self, until)

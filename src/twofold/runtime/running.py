@@ -2,44 +2,117 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from twofold.errors import LogUnavailable, StoreUnavailable, Unavailable
+from twofold.errors import Busy, LogUnavailable, StoreUnavailable, Unavailable
+from twofold.home_lock import holder_of
 from twofold.log.base import WakingLog
 from twofold.plan import layout
 from twofold.plan.schedule import previous_fire
-from twofold.runtime.home import APPENDED
+from twofold.runtime.home import APPENDED, APPLIED, Home
+from twofold.runtime.life import signs_of_life
 
 if TYPE_CHECKING:
     from twofold.runtime.opened import Opened
+    from twofold.stream.worker import Worker
 
 HYBRID_REFRESH = "0 3 * * *"
 """When the generations of hybrid views are renewed; how old they are changes no value, only the size of the deltas."""
 _WAIT_S = 0.5
+_STAND_BY_S = 0.05
 _SCHEDULE_POLL_S = 0.2
 _RETRY_S = 1.0
+_CATCH_UP_WAIT_S = 600.0
 
 Ended = Callable[[], bool]
 
 
 def stream(project: Opened, until: Ended) -> None:
-    """Apply the log as it grows, until `until()`; raises Busy where the home has a worker, Fenced where another takes over."""
+    """Apply the log as it grows, until `until()`.
+
+    On a store with many writers a share of its partitions. Else all of it, once no other worker of the home does; raises Fenced where
+    another takes over.
+    """
+    from twofold.runtime import sharing
     from twofold.runtime.restoring import new_worker
 
     home = project.home
-    with home.lock("worker"), home.bell.listen(APPENDED) as listener:
-        worker = new_worker(project)
+    with signs_of_life(home.settings.run), home.bell.listen(APPENDED) as listener:
         wait = home.log.wait if isinstance(home.log, WakingLog) else listener.wait
-        worker.take_over()
-        while not until():
+
+        if home.store.has_many_writers:
+            sharing.stream(home, functools.partial(new_worker, project), wait, until)
+            return
+        with contextlib.ExitStack() as stack:
+            if _stand_by(home, stack, until):
+                _stream_alone(new_worker(project), wait, until)
+
+
+def _stand_by(home: Home, stack: contextlib.ExitStack, until: Ended) -> bool:
+    """Become the home's worker as soon as no other is; False where `until()` came first."""
+    is_told = False
+    while not until():
+        try:
+            stack.enter_context(home.lock("worker"))
+            return True
+        except Busy:
+            if not is_told:
+                print(f"standing by: process {holder_of(home.settings.run, 'worker')} is the worker", flush=True)
+                is_told = True
+            time.sleep(_STAND_BY_S)
+    return False
+
+
+def _stream_alone(worker: Worker, wait: Callable[[float], object], until: Ended) -> None:
+    worker.take_over()
+    while not until():
+        try:
+            if worker.catch_up() == 0:
+                worker.close()
+                wait(_WAIT_S)
+        except (LogUnavailable, StoreUnavailable) as error:
+            print(f"the log or the store does not answer, will be tried again: {error}", flush=True)
+            time.sleep(_RETRY_S)
+
+
+def has_worker(home: Home) -> bool:
+    """Whether a worker runs: on this home, or on a store with many writers anywhere."""
+    from twofold.runtime import sharing
+
+    return sharing.has_worker(home) if home.store.has_many_writers else holder_of(home.settings.run, "worker") is not None
+
+
+def catch_up(project: Opened) -> int:
+    """See `Opened.catch_up`."""
+    from twofold.runtime import sharing
+    from twofold.runtime.restoring import new_worker
+
+    home, deadline_s = project.home, time.monotonic() + _CATCH_UP_WAIT_S
+    ends = home.log.end_offsets([plan.name for plan in project.compiled.sources.values() if plan.time is not None])
+    if home.store.has_many_writers:
+        return sharing.catch_up(home, functools.partial(new_worker, project), ends, deadline_s)
+    with home.bell.listen(APPLIED) as listener:
+        while True:
             try:
-                if worker.catch_up() == 0:
-                    worker.close()
-                    wait(_WAIT_S)
-            except (LogUnavailable, StoreUnavailable) as error:
-                print(f"the log or the store does not answer, will be tried again: {error}", flush=True)
-                listener.wait(_RETRY_S)
+                with home.lock("worker"):
+                    return _apply_all(new_worker(project))
+            except Busy as error:
+                if sharing.is_applied(home, ends):
+                    return 0
+                if time.monotonic() > deadline_s:
+                    raise Busy(f"the log's end was not reached in time: {error}") from None
+            listener.wait(_WAIT_S)
+
+
+def _apply_all(worker: Worker) -> int:
+    worker.take_over()
+    applied = worker.catch_up()
+    worker.close()
+    return applied
 
 
 def keep_schedule(project: Opened, until: Ended) -> None:

@@ -18,27 +18,36 @@ from typing import IO
 import msgspec
 
 from twofold.errors import Unavailable
+from twofold.runtime.life import forget, sign_of
 from twofold.settings import Settings, as_environment
+from twofold.silence import Silence
 
 _PR_SET_PDEATHSIG = 1
 _QUICK_DEATH_S = 5.0
 _LONGEST_PAUSE_S = 5.0
 _TERMINATION_S = 10.0
 _POLL_S = 0.02
+_LONGEST_SILENCE_S = 3.0
+_LONGEST_LOOK_S = 0.2
 
 
 @dataclass
 class Child:
-    """One kind of process: what to run, the running one, and how often it died young."""
+    """One kind of process: what to run, the running one, and how often it died young.
+
+    One that `gives_signs` of life (see `life`) is killed when it stops giving them: it may hold what its successor needs.
+    """
 
     name: str
     command: Sequence[str]
     files: tuple[int, ...] = ()
+    gives_signs: bool = False
     process: subprocess.Popen[bytes] | None = None
     started: float = 0.0
     restarts: int = 0
     quick_deaths: int = 0
     due: float = field(default=0.0)
+    silence: Silence | None = None
 
 
 def listening_socket(host: str, port: int) -> socket.socket:
@@ -56,7 +65,7 @@ def listening_socket(host: str, port: int) -> socket.socket:
 
 
 class Supervisor:
-    """Starts children, restarts the dead at once (the ones that keep dying after a pause), ends all of them when it ends.
+    """Starts children, restarts the dead at once (the ones that keep dying after a pause), kills the silent, ends all when it ends.
 
     Children get SIGTERM from the kernel when the supervisor is killed. Their output goes to `run/<name>.log`, their process ids to
     `run/processes.json`.
@@ -87,7 +96,9 @@ class Supervisor:
         now = time.monotonic()
         if child.process is not None:
             if child.process.poll() is None:
+                self._listen_to(child, child.process, now)
                 return False
+            forget(self._run, child.process.pid)
             is_quick = now - child.started < _QUICK_DEATH_S
             child.quick_deaths = child.quick_deaths + 1 if is_quick else 0
             child.due = now + (min(0.1 * 2**child.quick_deaths, _LONGEST_PAUSE_S) if child.quick_deaths > 1 else 0)
@@ -105,8 +116,20 @@ class Supervisor:
                 env=environment(self._settings),
                 preexec_fn=_die_with_parent,
             )
-        child.started = now
+        child.started, child.silence = now, None
         return True
+
+    def _listen_to(self, child: Child, process: subprocess.Popen[bytes], now: float) -> None:
+        """Kill a process that has given signs of life and gives none any more, so that the next look finds it dead."""
+        sign = sign_of(self._run, process.pid) if child.gives_signs else None
+        if sign is None:
+            return
+        if child.silence is None:
+            child.silence = Silence(sign, now, _LONGEST_LOOK_S)
+        elif child.silence.look(sign, now) >= _LONGEST_SILENCE_S:
+            with self._output(child.name) as output:
+                output.write(b"supervisor: process %d has given no sign of life for %.0f s: killed\n" % (process.pid, _LONGEST_SILENCE_S))
+            process.kill()
 
     def _output(self, name: str) -> IO[bytes]:
         self._run.mkdir(parents=True, exist_ok=True)
@@ -164,7 +187,7 @@ def children_of(settings: Settings, project: str, listener: socket.socket) -> li
     """The processes of `twofold up`: the speed layer, the schedule, and the replicas."""
     verb = [sys.executable, "-m", "twofold.cli.app"]
     return [
-        Child("worker", [*verb, "stream", project, *_options(settings)]),
+        *(Child(f"worker-{i}", [*verb, "stream", project, *_options(settings)], gives_signs=True) for i in range(settings.workers)),
         Child("schedule", [*verb, "schedule", project, *_options(settings)]),
         *(Child(f"replica-{i}", replica_command(settings, listener), (listener.fileno(),)) for i in range(settings.replicas)),
     ]

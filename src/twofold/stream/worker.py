@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from twofold.bell import Bell
-from twofold.errors import Conflict, LogMismatch
+from twofold.errors import Conflict, Fenced, LogMismatch
 from twofold.fail_points import fail_point
 from twofold.log.base import EventLog, RecordBatch
 from twofold.log.records import decoded
@@ -44,7 +44,10 @@ class _Pending:
 class Worker:
     """Applies the partitions that it has taken over to the deltas of all views.
 
-    Each commit of a partition checks its epoch, so a worker whose partition another has taken over raises Fenced instead of writing.
+    Each commit of a partition checks its epoch, so a worker whose partition another has taken over writes nothing. On a store with one
+    writer it raises Fenced then: there is one worker. On a store with many writers it leaves that partition, of which each commits by
+    itself, and goes on with the others.
+
     Nothing is remembered between commits but what the store has: after a kill, a failover or a conflict it goes on from the store's
     offset.
     """
@@ -68,11 +71,20 @@ class Worker:
         """Begin a new epoch of these partitions (None: of all) and follow exactly the views of the project in them."""
         taken = list(range(self._log.partitions)) if partitions is None else sorted(partitions)
         refuse_gap(self._store, self._log, [source.name for source in self._sources], taken)
-        self._epochs |= commit(self._store, lambda txn: {partition: _next_epoch(txn, partition) for partition in taken})
+        if not self._store.has_many_writers:
+            self._take(taken)
+            return
+        for partition in taken:
+            try:
+                self._take([partition])
+            except Fenced:
+                self.leave([partition])
+
+    def _take(self, partitions: Sequence[int]) -> None:
+        self._epochs |= commit(self._store, lambda txn: {partition: _next_epoch(txn, partition) for partition in partitions})
         fail_point("takeover.epoch_taken")
-        register_views(
-            self._store, [view.plan for view in self._project.views.values()], {partition: self._epochs[partition] for partition in taken}
-        )
+        mine = {partition: self._epochs[partition] for partition in partitions}
+        register_views(self._store, [view.plan for view in self._project.views.values()], mine)
         fail_point("takeover.registered")
 
     def leave(self, partitions: Collection[int]) -> None:
@@ -84,16 +96,44 @@ class Worker:
     def catch_up(self) -> int:
         """Apply all that the log holds now of the partitions taken over; returns the number of events.
 
-        Raises Fenced where another worker has taken one of them over, LogMismatch where the store's offset lies outside the log.
+        Raises Fenced (see the class), LogMismatch where the store's offset lies outside the log.
         """
         applied = 0
-        ends = self._log.end_offsets([source.name for source in self._sources])
+        ends = self._ends()
         while pending := self._pending(ends):
-            try:
-                applied += self._apply(pending)
-            except Conflict:
-                self._check_epochs()
+            applied += self._apply_all(pending)
         return applied
+
+    def apply_some(self) -> int:
+        """Apply what is next in each partition, up to `max_events` of each source; returns the number of events. Raises as `catch_up`."""
+        return self._apply_all(self._pending(self._ends()))
+
+    def _ends(self) -> dict[tuple[str, int], int]:
+        return self._log.end_offsets([source.name for source in self._sources])
+
+    def _apply_all(self, pending: Sequence[_Pending]) -> int:
+        """Apply record batches; returns the number of events. What another worker came between is left for the next time."""
+        applied = 0
+        for together in self._transactions(pending):
+            partitions = {part.partition for part in together}
+            try:
+                applied += self._apply(together)
+            except Conflict:
+                self._check_epochs(partitions)
+            except Fenced:
+                if not self._store.has_many_writers:
+                    raise
+                self.leave(partitions)
+        return applied
+
+    def _transactions(self, pending: Sequence[_Pending]) -> list[list[_Pending]]:
+        """What is committed together: all, or on a store with many writers what belongs to one partition."""
+        if not pending or not self._store.has_many_writers:
+            return [list(pending)] if pending else []
+        groups: dict[int, list[_Pending]] = {}
+        for part in pending:
+            groups.setdefault(part.partition, []).append(part)
+        return list(groups.values())
 
     def _pending(self, ends: Mapping[tuple[str, int], int]) -> list[_Pending]:
         """What is next in every partition whose log is longer than what is applied."""
@@ -153,12 +193,17 @@ class Worker:
         for folder in self._folders[source.name]:
             _fold(txn, folder, partition, frame, arrival_us)
 
-    def _check_epochs(self) -> None:
-        """Raises Fenced where another worker has taken a partition over."""
+    def _check_epochs(self, partitions: Collection[int]) -> None:
+        """Raises Fenced where another worker has taken one over; on a store with many writers leaves it."""
         with self._store.snapshot() as snapshot:
-            stored = snapshot.multi_get([layout.epoch_key(partition) for partition in self._epochs])
-        for (partition, mine), raw in zip(self._epochs.items(), stored, strict=True):
-            same_epoch(partition, mine, raw)
+            stored = snapshot.multi_get([layout.epoch_key(partition) for partition in partitions])
+        for partition, raw in zip(partitions, stored, strict=True):
+            try:
+                same_epoch(partition, self._epochs[partition], raw)
+            except Fenced:
+                if not self._store.has_many_writers:
+                    raise
+                self.leave([partition])
 
     def _check_epoch(self, txn: Transaction, partition: int) -> None:
         same_epoch(partition, self._epochs[partition], txn.get(layout.epoch_key(partition)))
@@ -189,6 +234,11 @@ class Worker:
                     self._flush_freshness(txn, partition)
             except Conflict:
                 continue  # whoever came between may have taken over; the next call sees
+            except Fenced:
+                if not self._store.has_many_writers:
+                    raise
+                self.leave([partition])
+                continue
             del self._fresh[partition]
 
 

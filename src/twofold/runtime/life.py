@@ -1,0 +1,50 @@
+"""Signs of life: a process that must not stop unseen touches a file all the time, and its supervisor looks at it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+_TOUCH_S = 0.25
+
+
+@contextlib.contextmanager
+def signs_of_life(run: Path) -> Iterator[None]:
+    """For the length of the block a thread touches this process's file. Long work is no silence, a stopped process is."""
+    path, ended = _path(run, os.getpid()), threading.Event()
+    run.mkdir(parents=True, exist_ok=True)
+
+    def touch() -> None:
+        while not ended.wait(_TOUCH_S):
+            with contextlib.suppress(OSError):  # a full disk is no death
+                path.touch()
+
+    path.touch()
+    thread = threading.Thread(target=touch, name="signs-of-life", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+        path.unlink(missing_ok=True)
+
+
+def sign_of(run: Path, process: int) -> int | None:
+    """What changes as long as a process lives; None where it gives no signs (yet)."""
+    try:
+        return _path(run, process).stat().st_mtime_ns
+    except OSError:
+        return None
+
+
+def forget(run: Path, process: int) -> None:
+    """Remove the file of a process that has died."""
+    _path(run, process).unlink(missing_ok=True)
+
+
+def _path(run: Path, process: int) -> Path:
+    return run / f"alive.{process}"
