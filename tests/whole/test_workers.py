@@ -1,0 +1,323 @@
+"""Several `twofold stream` processes: shares on Kafka and Redis, stand-by on the embedded store; dead, stopped and returning ones."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kafka_broker import KafkaBroker
+from redis_server import RedisServer
+
+import twofold as tw
+from twofold.fail_points import VARIABLE
+from twofold.instants import to_us
+from twofold.runtime.supervisor import processes_of
+from twofold.settings import Settings
+from twofold.stream.shares import members
+from twofold.testing.faults import applied_offsets, broken_promises, counted_once
+from twofold.testing.modes import online_parity
+
+FILE = Path(__file__).parent / "orders.py"
+NUMBERS = itertools.count()
+START_US = to_us("2024-05-01T00:00:00Z")
+SHOPS = ["a", "b", "c", "d"]
+PARTITIONS = 6
+pytestmark = pytest.mark.slow
+
+
+def until(condition: Callable[[], Any], what: str, timeout_s: float = 60.0) -> None:
+    ends = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < ends, f"{what} did not happen in {timeout_s} s"
+        time.sleep(0.02)
+
+
+class Producer:
+    """Appends orders, some of them twice, in this process; knows what was acknowledged."""
+
+    def __init__(self, opened: Any, clock: tw.ManualClock) -> None:
+        self._opened, self._clock, self._rng = opened, clock, random.Random(7)
+        self.acknowledged: list[tuple[str, list[str]]] = []
+        self.sent = 0
+
+    def send(self, count: int = 5) -> None:
+        self._clock.advance("1s")
+        again = [f"o{self._rng.randrange(self.sent)}" for _ in range(2)] if self.sent else []
+        ids = [*(f"o{self.sent + i}" for i in range(count)), *again]
+        self.sent += count
+        now = self._clock.now_us()
+        rows = [{"order": each, "shop": SHOPS[hash(each) % 4], "price": 1.25, "at": now - self._rng.randrange(10**7)} for each in ids]
+        self.acknowledged.append((str(self._opened.append("orders", rows)), ids))
+
+    @contextlib.contextmanager
+    def traffic(self) -> Iterator[None]:
+        """Sends all the time, from a thread."""
+        ended, failures = threading.Event(), list[BaseException]()
+
+        def work() -> None:
+            try:
+                while not ended.wait(0.02):
+                    self.send()
+            except BaseException as error:
+                failures.append(error)
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
+        assert not failures, failures
+
+
+class Workers:
+    """`twofold stream` processes on the engines of a home, each on this home or on one of its own, as on another machine."""
+
+    def __init__(self, opened: Any) -> None:
+        self._opened, self._settings = opened, opened.home.settings
+        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+
+    def start(self, name: str, is_elsewhere: bool = False, **environment: str) -> subprocess.Popen[bytes]:
+        home = self._settings.home.parent / name if is_elsewhere else self._settings.home
+        engines = {"TWOFOLD_LOG": self._settings.log, "TWOFOLD_STORE": self._settings.store, "TWOFOLD_PARTITIONS": str(PARTITIONS)}
+        with self.output(name).open("wb") as out:
+            command = [sys.executable, "-m", "twofold.cli.app", "stream", str(FILE), "--home", str(home)]
+            env = os.environ | engines | environment
+            self.processes[name] = subprocess.Popen(command, stdout=out, stderr=out, stdin=subprocess.DEVNULL, env=env)
+        return self.processes[name]
+
+    def output(self, name: str) -> Path:
+        return Path(self._settings.home.parent / f"{name}.log")
+
+    def partitions(self) -> dict[str, tuple[int, ...]]:
+        """What each living worker says that it applies."""
+        names = {process.pid: name for name, process in self.processes.items()}
+        with self._opened.home.store.snapshot() as snapshot:
+            return {names.get(member.process, "?"): member.partitions for member in members(snapshot).values()}
+
+    def are_shared_by(self, *names: str) -> bool:
+        found = self.partitions()
+        sizes = [len(found.get(name, ())) for name in names]
+        return set(found) == set(names) and sum(sizes) == PARTITIONS and max(sizes) - min(sizes) <= 1
+
+    def end(self) -> None:
+        for process in self.processes.values():
+            if process.poll() is None:
+                process.send_signal(signal.SIGCONT)
+                process.terminate()
+        for name, process in self.processes.items():
+            if process.wait(30) not in (0, -signal.SIGKILL):
+                raise AssertionError(self.output(name).read_text())
+
+
+@pytest.fixture
+def clock() -> tw.ManualClock:
+    return tw.ManualClock(START_US)
+
+
+Open = Callable[..., Any]
+
+
+@pytest.fixture
+def open_home(tmp_path: Path, clock: tw.ManualClock) -> Iterator[Open]:
+    """Opens the project on a home; `workers(opened)` are ended with the test."""
+    from orders import project
+
+    handles: list[Any] = []
+
+    def open_one(**settings: Any) -> Any:
+        handles.append(project.open(home=tmp_path / "home", clock=clock, partitions=PARTITIONS, **settings))
+        return handles[-1]
+
+    yield open_one
+    for handle in handles:
+        handle.close()
+
+
+@pytest.fixture
+def scaled(open_home: Open, kafka: KafkaBroker, redis_server: RedisServer) -> Any:
+    """The project on Kafka and Redis."""
+    number = next(NUMBERS)
+    return open_home(log=f"kafka://{kafka.servers}?prefix=workers{number}.", store=f"{redis_server.url}?name=workers{number}")
+
+
+@pytest.fixture
+def workers() -> Iterator[Callable[[Any], Workers]]:
+    made: list[Workers] = []
+
+    def make(opened: Any) -> Workers:
+        made.append(Workers(opened))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.end()
+
+
+def assert_sound(opened: Any, producer: Producer, clock: tw.ManualClock) -> None:
+    """All that was acknowledged is applied, once; what is read is the reference."""
+    opened.catch_up()
+    assert broken_promises(opened, producer.acknowledged) == []
+    applied, ends = applied_offsets(opened), opened.home.log.end_offsets(["orders"])
+    assert applied == ends
+    counted = opened.features("everything", [()])["n_all"][0]
+    assert counted == producer.sent
+    assert counted_once(opened, "everything", "n_all", counted) == []
+    parity = online_parity(opened, "shop", SHOPS, [None, clock.now_us() + 10**7])
+    parity.check(at_least=30)
+
+
+def test_one_worker_three_then_two_under_load_and_one_that_is_stopped_and_comes_back(
+    scaled: Any, clock: tw.ManualClock, workers: Callable[[Any], Workers]
+) -> None:
+    scaled.build_missing()
+    group, producer, seen = workers(scaled), Producer(scaled, clock), [applied_offsets(scaled)]
+
+    def shared_by(*names: str) -> None:
+        def look() -> bool:
+            seen.append(applied_offsets(scaled))
+            return group.are_shared_by(*names)
+
+        until(look, f"shared by {names}, is {group.partitions()}")
+
+    def goes_on() -> None:
+        """What has been sent up to now is applied: no partition is without a worker."""
+        ends = scaled.home.log.end_offsets(["orders"])
+        until(lambda: all(applied_offsets(scaled)[place] >= end for place, end in ends.items()), "applied")
+
+    with producer.traffic():
+        group.start("first")
+        shared_by("first")
+        group.start("second")
+        group.start("third", is_elsewhere=True)
+        shared_by("first", "second", "third")
+        goes_on()
+        group.processes["third"].kill()
+        shared_by("first", "second")
+        goes_on()
+        group.processes["first"].send_signal(signal.SIGSTOP)
+        shared_by("second")
+        goes_on()
+        group.processes["first"].send_signal(signal.SIGCONT)
+        shared_by("first", "second")
+        goes_on()
+        group.processes["second"].terminate()
+        shared_by("first")
+    assert_sound(scaled, producer, clock)
+    for before, after in itertools.pairwise(seen):
+        assert all(after[place] >= offset for place, offset in before.items())
+
+
+def test_builds_under_traffic_with_several_workers(scaled: Any, clock: tw.ManualClock, workers: Callable[[Any], Workers]) -> None:
+    scaled.build_missing()
+    group, producer = workers(scaled), Producer(scaled, clock)
+    for name in ("first", "second"):
+        group.start(name)
+    until(lambda: group.are_shared_by("first", "second"), "shared")
+    with producer.traffic():
+        for _ in range(4):
+            sent = producer.sent
+            until(lambda sent=sent: producer.sent > sent + 20, "traffic")  # type: ignore[misc]
+            scaled.catch_up()
+            assert [built.view for built in scaled.build()] == ["shop"]
+            assert group.are_shared_by("first", "second"), "a build or catch_up took partitions away"
+    assert_sound(scaled, producer, clock)
+
+
+def test_catch_up_and_build_apply_by_themselves_where_no_worker_lives(scaled: Any, clock: tw.ManualClock, workers: Any) -> None:
+    producer = Producer(scaled, clock)
+    scaled.build_missing()
+    producer.send()
+    assert scaled.catch_up() == 5
+    assert scaled.catch_up() == 0
+    worker = workers(scaled)
+    process = worker.start("elsewhere", is_elsewhere=True)
+    until(lambda: worker.are_shared_by("elsewhere"), "taken over")
+    process.kill()
+    producer.send()
+    assert scaled.catch_up() == 7
+    producer.send()
+    scaled.build()
+    assert worker.partitions() == {}
+    assert_sound(scaled, producer, clock)
+
+
+def test_another_takes_over_when_the_active_worker_of_an_embedded_home_is_killed(
+    open_home: Open, clock: tw.ManualClock, workers: Callable[[Any], Workers]
+) -> None:
+    opened = open_home()
+    opened.build_missing()
+    group, producer = workers(opened), Producer(opened, clock)
+    run, names = opened.home.settings.run, ["first", "second", "third"]
+    from twofold.home_lock import holder_of
+
+    with producer.traffic():
+        group.start(names[0])
+        until(lambda: holder_of(run, "worker") == group.processes["first"].pid, "the first is active")
+        for name in names[1:]:
+            group.start(name)
+            until(lambda name=name: b"standing by" in group.output(name).read_bytes(), "stands by")  # type: ignore[misc]
+        for name in names[:2]:
+            active = holder_of(run, "worker")
+            ended = next(process for process in group.processes.values() if process.pid == active)
+            (ended.kill if name == "first" else ended.terminate)()
+            until(lambda active=active: holder_of(run, "worker") not in (None, active), "another is active")  # type: ignore[misc]
+        sent = producer.sent
+        until(lambda: producer.sent > sent + 20, "traffic")
+        assert opened.catch_up() == 0
+    assert_sound(opened, producer, clock)
+
+
+SUPERVISED = """
+import sys
+from twofold.runtime.supervisor import Child, Supervisor, children_of, listening_socket
+from twofold.settings import Settings
+from pathlib import Path
+settings = Settings(home=Path(sys.argv[2]), workers=2, partitions=6)
+with listening_socket("127.0.0.1", 0) as listener:
+    workers = [child for child in children_of(settings, sys.argv[1], listener) if child.name.startswith("worker")]
+Supervisor(settings, workers).run()
+"""
+
+
+@pytest.mark.parametrize("where", ["", "apply.before_commit:2@stop"])
+def test_a_stopped_worker_is_killed_by_its_supervisor(where: str, open_home: Open, clock: tw.ManualClock, tmp_path: Path) -> None:
+    """Wherever it stands, inside the store's transaction too, the next one goes on."""
+    opened = open_home()
+    opened.build_missing()
+    producer, home = Producer(opened, clock), opened.home.settings.home
+    env = os.environ | ({VARIABLE: where} if where else {})
+    supervisor = subprocess.Popen([sys.executable, "-c", SUPERVISED, str(FILE), str(home)], env=env, stdin=subprocess.DEVNULL)
+    from twofold.home_lock import holder_of
+
+    def restarts() -> int:
+        return sum(int(item["restarts"] or 0) for item in processes_of(Settings(home=home)).values())
+
+    try:
+        until(lambda: holder_of(home / "run", "worker"), "one is active")
+        active = int(holder_of(home / "run", "worker") or 0)
+        producer.send()
+        opened.catch_up()
+        assert restarts() == 0
+        if not where:
+            os.kill(active, signal.SIGSTOP)
+        producer.send()
+        opened.catch_up()
+        assert holder_of(home / "run", "worker") not in (None, active)
+        until(lambda: restarts() == 1, "restarted")
+    finally:
+        supervisor.terminate()
+        supervisor.wait(30)
+    assert_sound(opened, producer, clock)
