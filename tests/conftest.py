@@ -101,6 +101,7 @@ TOGETHER = {
     "tests/contracts/test_kafka_log.py": "kafka",
     "tests/contracts/test_log.py": "kafka",
     "tests/whole/test_kafka.py": "kafka",
+    "tests/whole/test_workers.py": "kafka",
     "tests/contracts/test_store.py": "redis",
     "tests/contracts/test_redis_store.py": "redis",
 }
