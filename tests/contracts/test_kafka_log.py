@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from confluent_kafka import Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient, ConfigResource, ConfigSource, NewTopic, ResourceType
 from kafka_broker import KafkaBroker, why_missing
 
 from twofold.errors import DataError, DefinitionError, LogMismatch, LogUnavailable
@@ -179,6 +179,15 @@ def test_records_that_were_deleted_are_told_and_not_passed_over(kafka: KafkaBrok
         with pytest.raises(LogMismatch, match=r"offset 2 of s/0 lies before the start .* holds 6 to 10.*twofold build"):
             other.read("s", 0, 2, 10)
         assert [batch.first_offset for batch in other.read("s", 0, 6, 10)] == [6, 7, 8, 9]
+
+
+def test_a_topic_of_ours_keeps_events_of_any_age(kafka: KafkaBroker, opened: Callable[..., KafkaLog]) -> None:
+    """Else a replay's events, stamped years ago, would be gone in minutes."""
+    log = opened()
+    log.append(events(b"1"), 10**15)
+    resource = ConfigResource(ResourceType.TOPIC, log._topics.topics(["s"])[0].name)  # type: ignore[union-attr]
+    retention = admin(kafka).describe_configs([resource])[resource].result()["retention.ms"]
+    assert (retention.value, ConfigSource(retention.source)) == ("-1", ConfigSource.DYNAMIC_TOPIC_CONFIG)
 
 
 def test_a_read_may_begin_anywhere_in_what_has_come_already(opened: Callable[..., KafkaLog]) -> None:

@@ -39,6 +39,7 @@ num.io.threads=2
 background.threads=1
 num.recovery.threads.per.data.dir=1
 log.cleaner.dedupe.buffer.size=2097152
+log.retention.ms=-1
 """
 
 

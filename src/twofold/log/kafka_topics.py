@@ -22,6 +22,9 @@ from twofold.log.limits import check_partitions
 _RECHECK_S = 15.0
 """So often a topic in use is looked at again: a topic that was deleted and made anew has other events under the same offsets."""
 
+_FOR_EVER = "-1"
+"""Events of ours stay until somebody decides otherwise: a broker counts from their timestamps, which in a replay lie far back."""
+
 
 class Registered(msgspec.Struct, frozen=True):
     """What the control topic says of a source."""
@@ -94,7 +97,7 @@ class Topics:
             if found is not None:
                 return found
             name = f"{self._settings.prefix}{source}"
-            self._created(name, self.partitions, {})
+            self._created(name, self.partitions, {"retention.ms": _FOR_EVER})
             return self._register(source, name)
 
     def forget(self, sources: Iterable[str]) -> None:
