@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import twofold as tw
@@ -79,6 +80,7 @@ def folded(name: str, parts: Sequence[tuple[pl.DataFrame, int]], keeps_raw: bool
 
 @pytest.mark.parametrize("keeps_raw", [True, False], ids=["delta", "generation"])
 @pytest.mark.parametrize("name", VIEWS)
+@example(drawn=[("a", 432_000_000, None, None, None)], order=random.Random(0), cuts=[], ages=[MINUTE_US, 0, 0, 0])
 @given(
     drawn=EVENTS,
     order=st.randoms(use_true_random=False),

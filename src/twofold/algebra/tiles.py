@@ -183,6 +183,7 @@ def _fold_tiles(words, tiles, pending, folding, heap, boundaries, p, area, out, 
         if not is_changed and event == first_event:
             out = grown(out, position + at - merged_from)
             out[position : position + at - merged_from] = words[merged_from:at]
+            out[position + 1] = level | ((at - merged_from) << 8)  # a start that coarser tiles share: the tile has aged all the same
             position += at - merged_from
             continue
         while merged_from < at:
