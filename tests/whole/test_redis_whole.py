@@ -135,7 +135,7 @@ def test_without_the_store_requests_are_answered_and_replicas_start(tmp_path: Pa
                 assert status == 200, appended
                 path = f"/v1/predict/risk?after={appended['position']}&deadline_ms=30000"
                 assert call(port, "POST", path, REQUEST)[1]["served_by"] == "live"
-            assert processes_of(Settings(home=home))["worker"]["restarts"] == 0
+            assert processes_of(Settings(home=home))["worker-0"]["restarts"] == 0
         with project.open(home=home, clock=clock, store=server.url) as opened:
             assert opened.events_of("payments").filter(pl.col("payment_id").str.starts_with("l")).height == 5
             audit = opened.audit()

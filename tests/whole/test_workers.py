@@ -321,3 +321,39 @@ def test_a_stopped_worker_is_killed_by_its_supervisor(where: str, open_home: Ope
         supervisor.terminate()
         supervisor.wait(30)
     assert_sound(opened, producer, clock)
+
+
+def test_up_on_kafka_and_redis_with_two_workers_of_which_one_is_killed(
+    kafka: KafkaBroker, redis_server: RedisServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Events in over HTTP, each seen by the prediction that comes after it, from any replica."""
+    from shop import project
+    from test_up import REQUEST, call, free_port, up
+    from whole_data import LIVE, load_history
+
+    engines = {"log": f"kafka://{kafka.servers}?prefix=up.", "store": f"{redis_server.url}?name=up"}
+    for name, value in {**engines, "workers": "2", "partitions": "4"}.items():
+        monkeypatch.setenv(f"TWOFOLD_{name.upper()}", value)
+    clock, port = tw.ReplayClock(tmp_path / "clock"), free_port()
+    clock.set(LIVE[0]["paid_at"])
+    with project.open(home=tmp_path, clock=clock, partitions=4, **engines) as opened:
+        load_history(opened)
+        opened.build()
+        opened.train("risk", test="5d")
+    with up(tmp_path, port):
+        for at, row in enumerate(LIVE):
+            if at == 40:
+                os.kill(int(processes_of(Settings(home=tmp_path))["worker-0"]["pid"] or 0), signal.SIGKILL)
+            clock.set(row["paid_at"] + 1)
+            status, appended = call(port, "POST", "/v1/events/payments", row)
+            assert status == 200, appended
+            status, answer = call(port, "POST", f"/v1/predict/risk?after={appended['position']}&deadline_ms=30000", REQUEST)
+            assert (status, answer["served_by"]) == (200, "live"), answer
+        until(lambda: processes_of(Settings(home=tmp_path))["worker-0"]["restarts"] == 1, "restarted")
+    with project.open(home=tmp_path, clock=clock, partitions=4, **engines) as opened:
+        audit = opened.audit()
+        assert (audit.different, audit.ahead) == (0, 0)
+        assert audit.compared >= 10 * len(LIVE)
+        assert opened.features("all_payments", [()]).height == 1
+        rows = opened.events_of("payments")["payment_id"].to_list()
+        assert sorted(each for each in rows if each.startswith("l")) == sorted(row["payment_id"] for row in LIVE)

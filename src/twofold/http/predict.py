@@ -69,10 +69,11 @@ class Reading:
         self, server: ModelServer, after: Position | None, deadline: Deadline, rows: int, work: Callable[[Exception | None], T]
     ) -> T:
         """What `work` gives for so many rows once `after` is applied; it gets the error where that fails."""
-        if not isinstance(server.isolation, InCall):
+        may_hang = not isinstance(server.isolation, InCall)
+        if may_hang and not server.reader.is_shared:
             return await self._off_the_loop(True, lambda: work(server.wait(after, deadline)))
         failure = await self._applied.wait(server.reader, after, deadline)
-        return await self._off_the_loop(rows > MOST_ROWS_ON_THE_LOOP, lambda: work(failure))
+        return await self._off_the_loop(may_hang or rows > MOST_ROWS_ON_THE_LOOP, lambda: work(failure))
 
     async def parsed(self, call: Call, parse: Callable[[Any], T]) -> T:
         """What `parse` makes of the body's value."""

@@ -15,6 +15,7 @@ from twofold.registry.base import PLAN_ALIAS
 from twofold.runtime.facts import metrics_of
 from twofold.runtime.home import Home
 from twofold.serve.cache import PredictionCache
+from twofold.serve.deadline import InThreads
 from twofold.serve.features import FeatureReader, known
 from twofold.serve.joined import joined_values
 from twofold.serve.predict import ModelServer
@@ -32,6 +33,7 @@ class Replica:
         self._home = home
         self._served_log = ServedLog(home.settings.home / "served")
         self._cache = PredictionCache()
+        self._isolation = InThreads() if home.store.has_many_writers else None
         self._moves = -1
         self.server = self._load()
 
@@ -63,7 +65,7 @@ class Replica:
         plan = decode_plan(home.registry.get_artifact(artifact))
         reader = FeatureReader(plan, home.store, home.log.uuid, home.log.partitions, home.clock)
         reader.warm()
-        server = ModelServer(plan, reader, self._predictor, self._served_log.record, home.bell, self._cache)
+        server = ModelServer(plan, reader, self._predictor, self._served_log.record, home.bell, self._cache, self._isolation)
         self._moves = moves  # only now: a load that fails is tried again
         return server
 

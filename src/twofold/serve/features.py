@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -76,6 +76,11 @@ class _Moment:
     origins: Sequence[Origin]
     offsets: Offsets
     blobs: list[dict[bytes, tuple[list[bytes | None], int]]] = field(default_factory=list)
+
+
+def lies_within(position: Position, applied: Mapping[tuple[str, int], int]) -> bool:
+    """Whether all of a position lies below the applied offsets."""
+    return all(applied.get(place, -1) >= end for place, end in position.offsets.items())
 
 
 class FeatureReader:
@@ -200,11 +205,21 @@ class FeatureReader:
         scope.latest = heads
         return heads.origins  # type: ignore[return-value]
 
+    @property
+    def is_shared(self) -> bool:
+        """Whether workers on other machines may write the store: then nobody rings here, and each look is a round trip."""
+        return self._store.has_many_writers
+
     def covers(self, position: Position) -> bool:
         """Whether all of a position has been applied, and so is seen by the next read.
 
         Raises LogMismatch for another log's position, DataError where it names a source or partition that is not there.
         """
+        self.check_position(position)
+        return lies_within(position, self.applied(position.offsets))
+
+    def check_position(self, position: Position) -> None:
+        """Raises as `covers`."""
         if position.log != self.log_uuid:
             raise LogMismatch(f"the position belongs to the log {position.log}; the one served here is {self.log_uuid}")
         for source, partition in position.offsets:
@@ -212,9 +227,12 @@ class FeatureReader:
                 raise DataError(f"the position names the source {source!r}, which is not there.{did_you_mean(source, self.plan.sources)}")
             if partition >= self._partitions:
                 raise DataError(f"the position names partition {partition} of {source!r}; there are {self._partitions}")
+
+    def applied(self, places: Collection[tuple[str, int]]) -> dict[tuple[str, int], int]:
+        """The offset after the last applied event of each (source, partition), in one round trip."""
         with self._store.snapshot() as snapshot:
-            applied = snapshot.multi_get([layout.offset_key(*place) for place in position.offsets])
-        return all(layout.decode_int(raw) >= end for raw, end in zip(applied, position.offsets.values(), strict=True))
+            stored = snapshot.multi_get([layout.offset_key(*place) for place in places])
+        return dict(zip(places, map(layout.decode_int, stored), strict=True))
 
     def not_ready(self) -> list[str]:
         """What keeps this reader from answering: views that were never built, a store that does not answer; empty when it is ready."""
