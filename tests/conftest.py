@@ -102,6 +102,7 @@ TOGETHER = {
     "tests/contracts/test_log.py": "kafka",
     "tests/whole/test_kafka.py": "kafka",
     "tests/whole/test_workers.py": "kafka",
+    "tests/parity/test_stories.py::test_every_mode_is_the_reference_on_kafka": "kafka",
     "tests/contracts/test_store.py": "redis",
     "tests/contracts/test_redis_store.py": "redis",
 }

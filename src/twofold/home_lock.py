@@ -35,8 +35,7 @@ class HomeLock:
                 f"process {holder} is the {self._task} of {self._path.parent.parent}; there can be only one: "
                 "use that one, end it, or take another --home"
             )
-        os.ftruncate(file, 0)
-        os.pwrite(file, str(os.getpid()).encode(), 0)
+        os.pwrite(file, b"%-20d" % os.getpid(), 0)  # in one piece: who looks sees the last holder or this one
         self._file = file
         return self
 

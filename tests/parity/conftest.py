@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import random
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -60,13 +60,15 @@ class MemoryHome(Home):
 
 @pytest.fixture
 def open_home(tmp_path: Path) -> Iterator[Open]:
-    """Opens a project with a hand-moved clock: `open_home(project, clock, partitions=3, on_disk=True)`."""
+    """Opens a project with a hand-moved clock: `open_home(project, clock, partitions=3, on_disk=True)`; `engines` are settings."""
     opened: list[Opened] = []
 
-    def open_one(project: Project, clock: ManualClock, partitions: int = 1, on_disk: bool = False) -> Opened:
+    def open_one(
+        project: Project, clock: ManualClock, partitions: int = 1, on_disk: bool = False, engines: Mapping[str, str] | None = None
+    ) -> Opened:
         check_or_raise(project)
-        settings = Settings(home=tmp_path / str(len(opened)), partitions=partitions)
-        opened.append(Opened(compile_project(project), (Home if on_disk else MemoryHome)(settings, clock)))
+        settings = Settings(home=tmp_path / str(len(opened)), partitions=partitions, **(engines or {}))  # type: ignore[arg-type]
+        opened.append(Opened(compile_project(project), (Home if on_disk or engines else MemoryHome)(settings, clock)))
         return opened[-1]
 
     yield open_one
@@ -251,14 +253,24 @@ class Failure(Exception):
 class Story:
     """One random history of a home; `steps` tell what happened, for the text of a failure."""
 
-    def __init__(self, rng: random.Random, open_home: Open, partitions: int, on_disk: bool, views: list[str]) -> None:
+    def __init__(
+        self,
+        rng: random.Random,
+        open_home: Open,
+        partitions: int,
+        on_disk: bool,
+        views: list[str],
+        engines: Mapping[str, str] | None = None,
+    ) -> None:
         self.rng = rng
         start = rng.choice([0, -5_000_000_000_000, 1_700_000_000_000_000]) + rng.randint(0, 10**9)
+        if engines:
+            start = max(start, 10**6)  # Kafka knows no instant before 1970
         self.clock = ManualClock(start)
         tables = [{"rows": rows, "fixed": fixed}[name] for name in views if name not in VIEWS]
         models = [tw.Model("tables", request={"a": str, "b": int}, views=tables)] if tables else []
         project = tw.Project("parity", views=[VIEWS[name] for name in views if name in VIEWS], models=models)
-        self.home = open_home(project, self.clock, partitions, on_disk)
+        self.home = open_home(project, self.clock, partitions, on_disk, engines)
         self.views, self.steps, self.parity = views, [f"start {start}, {partitions} partitions, {views}"], Parity()
         self.focus = [start + rng.choice([0, 1, MINUTE_US, HOUR_US]) for _ in range(2)]
         self.ids = [f"id{i}" for i in range(30)]
@@ -480,7 +492,7 @@ def _heads(rng: random.Random, monkeypatch: pytest.MonkeyPatch) -> None:
 def story(rng: random.Random, open_home: Open) -> Callable[..., Story]:
     """A new story: `story(["hybrid"], partitions=3, on_disk=True)`; random numbers go on from one to the next."""
 
-    def new(views: list[str], partitions: int = 1, on_disk: bool = False) -> Story:
-        return Story(rng, open_home, partitions, on_disk, views)
+    def new(views: list[str], partitions: int = 1, on_disk: bool = False, engines: Mapping[str, str] | None = None) -> Story:
+        return Story(rng, open_home, partitions, on_disk, views, engines)
 
     return new

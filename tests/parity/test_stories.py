@@ -9,6 +9,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from kafka_broker import KafkaBroker
+from redis_server import RedisServer
 
 from twofold.testing.modes import Parity
 
@@ -40,6 +42,16 @@ def test_every_mode_is_the_reference(views: list[str], partitions: int, number: 
 def test_every_mode_is_the_reference_on_disk(partitions: int, story: Stories) -> None:
     """SQLite, LMDB and Delta Lake, as users have them."""
     story(["hybrid", "stream", "as_built", "rows", "exploded", "both"], partitions, on_disk=True).run(5).check(at_least=1000)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("views", [["hybrid", "stream", "as_built", "rows"], ["exploded", "both", "own", "sets_stream"]], ids="+".join)
+def test_every_mode_is_the_reference_on_kafka_and_redis(
+    views: list[str], story: Stories, kafka: KafkaBroker, redis_server: RedisServer, rng: random.Random
+) -> None:
+    name = f"parity{rng.getrandbits(64):x}"
+    engines = {"log": f"kafka://{kafka.servers}?prefix={name}.", "store": f"{redis_server.url}?name={name}"}
+    story(views, 2, engines=engines).run(5).check(at_least=1000)
 
 
 @pytest.mark.slow

@@ -215,6 +215,7 @@ def test_one_worker_three_then_two_under_load_and_one_that_is_stopped_and_comes_
         goes_on()
         group.processes["second"].terminate()
         shared_by("first")
+        group.processes["second"].wait(30)
     assert_sound(scaled, producer, clock)
     for before, after in itertools.pairwise(seen):
         assert all(after[place] >= offset for place, offset in before.items())
@@ -226,6 +227,9 @@ def test_builds_under_traffic_with_several_workers(scaled: Any, clock: tw.Manual
     for name in ("first", "second"):
         group.start(name)
     until(lambda: group.are_shared_by("first", "second"), "shared")
+    applied_by = sorted(worker.partitions for worker in scaled.status().workers)
+    assert sorted(itertools.chain(*applied_by)) == list(range(PARTITIONS))
+    assert {worker.process for worker in scaled.status().workers} == {process.pid for process in group.processes.values()}
     with producer.traffic():
         for _ in range(4):
             sent = producer.sent
@@ -269,10 +273,13 @@ def test_another_takes_over_when_the_active_worker_of_an_embedded_home_is_killed
         for name in names[1:]:
             group.start(name)
             until(lambda name=name: b"standing by" in group.output(name).read_bytes(), "stands by")  # type: ignore[misc]
+        shown = {worker.process: len(worker.partitions) for worker in opened.status().workers}
+        assert shown == {group.processes[name].pid: PARTITIONS * (name == "first") for name in names}
         for name in names[:2]:
             active = holder_of(run, "worker")
             ended = next(process for process in group.processes.values() if process.pid == active)
             (ended.kill if name == "first" else ended.terminate)()
+            ended.wait(30)
             until(lambda active=active: holder_of(run, "worker") not in (None, active), "another is active")  # type: ignore[misc]
         sent = producer.sent
         until(lambda: producer.sent > sent + 20, "traffic")

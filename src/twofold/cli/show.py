@@ -90,6 +90,11 @@ def status(found: Status, as_json: bool) -> None:
         json_value(found)
         return
     _rows("processes", ("name", "pid", "restarts"), [(name, item["pid"], item["restarts"]) for name, item in found.processes.items()])
+    _rows(
+        "workers",
+        ("host", "process", "applies", "lag"),
+        [(w.host, str(w.process), _numbers(w.partitions) or "nothing: stands by", w.lag) for w in found.workers],
+    )
     kinds = ("applied", "duplicates", "dead_letters", "late")
     _rows(
         "log",
@@ -104,6 +109,17 @@ def status(found: Status, as_json: bool) -> None:
     _rows("models", ("model", "live", "versions"), [(m.model, m.live or "none", m.versions) for m in found.models])
     fresh = found.freshness_ms
     out.print(f"freshness (accepted to visible): p50 {_ms(fresh, 'p50')}, p99 {_ms(fresh, 'p99')}; dead letters {found.dead_letters}")
+
+
+def _numbers(partitions: Sequence[int]) -> str:
+    """Partitions in a line, neighbours as `4-7`."""
+    runs: list[list[int]] = []
+    for partition in sorted(partitions):
+        if runs and runs[-1][-1] == partition - 1:
+            runs[-1].append(partition)
+        else:
+            runs.append([partition])
+    return ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
 
 
 def _ms(figures: Mapping[str, float | None], name: str) -> str:

@@ -41,6 +41,22 @@ def sign_of(run: Path, process: int) -> int | None:
         return None
 
 
+def living(run: Path) -> list[int]:
+    """The processes of this machine that give signs of life in this folder, and are there."""
+    found = (int(path.suffix[1:]) for path in run.glob("alive.*") if path.suffix[1:].isdecimal())
+    return sorted(process for process in found if _is_there(process))
+
+
+def _is_there(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
 def forget(run: Path, process: int) -> None:
     """Remove the file of a process that has died."""
     _path(run, process).unlink(missing_ok=True)

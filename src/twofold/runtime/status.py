@@ -1,18 +1,24 @@
-"""The state of a home in one value: processes, log and lag, views, models, freshness."""
+"""The state of a home in one value: processes, workers, log and lag, views, models, freshness."""
 
 from __future__ import annotations
 
+import socket
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
 
+from twofold.home_lock import holder_of
 from twofold.plan import layout
 from twofold.plan.counts import Counts
 from twofold.registry.base import live_alias
-from twofold.runtime.facts import facts_of
+from twofold.runtime.facts import PartFacts, facts_of
+from twofold.runtime.home import Home
+from twofold.runtime.life import living
 from twofold.runtime.supervisor import processes_of
 from twofold.stream.dead_letters import dead_letters
 from twofold.stream.freshness import quantile_ms
+from twofold.stream.shares import members
 
 if TYPE_CHECKING:
     from twofold.runtime.opened import Opened
@@ -52,10 +58,23 @@ class ModelStatus(msgspec.Struct):
     versions: int
 
 
+class WorkerStatus(msgspec.Struct):
+    """A worker: where it runs, which partitions it applies, how many events of them are not applied yet.
+
+    On the embedded store one is active, and the others of the home stand by: they apply none.
+    """
+
+    host: str
+    process: int
+    partitions: list[int]
+    lag: int
+
+
 class Status(msgspec.Struct):
     """All of it. `freshness_ms` is from accepted to visible, over the life of the store."""
 
     processes: dict[str, dict[str, int | None]]
+    workers: list[WorkerStatus]
     sources: list[SourceStatus]
     views: list[ViewStatus]
     models: list[ModelStatus]
@@ -95,4 +114,17 @@ def status_of(project: Opened) -> Status:
         ModelStatus(name, home.registry.alias(live_alias(name)), len(home.registry.versions(name))) for name in compiled.serving.models
     ]
     freshness = {name: quantile_ms(counts, share) for name, share in (("p50", 0.5), ("p99", 0.99))}
-    return Status(processes_of(home.settings), sources, views, models, freshness, letters)
+    return Status(processes_of(home.settings), _workers(home, found), sources, views, models, freshness, letters)
+
+
+def _workers(home: Home, found: Sequence[PartFacts]) -> list[WorkerStatus]:
+    """Those that are entered in a store with many writers (one that died elsewhere is for two seconds); else those of the home."""
+    if home.store.has_many_writers:
+        with home.store.snapshot() as snapshot:
+            entered = sorted(members(snapshot).values(), key=lambda member: (member.host, member.process))
+        places = [(member.host, member.process, list(member.partitions)) for member in entered]
+    else:
+        active, everything = holder_of(home.settings.run, "worker"), list(range(home.log.partitions))
+        processes = dict.fromkeys([*([active] if active else []), *living(home.settings.run)])
+        places = [(socket.gethostname(), process, everything if process == active else []) for process in processes]
+    return [WorkerStatus(*place, sum(part.lag for part in found if part.partition in place[2])) for place in places]
