@@ -51,7 +51,7 @@ class Homes:
 
 
 class Driver:
-    """Asks the process, one request at a time."""
+    """Asks the process, one request at a time. In the URLs of `engines`, `{home}` is the name of each home's folder."""
 
     def __init__(self, folder: Path, engines: dict[str, Any] | None = None) -> None:
         self.folder, self.engines = folder, {"partitions": 2, **(engines or {})}
@@ -154,7 +154,8 @@ class Producer:
         """A payload that is no events, past every check."""
         from twofold.log.base import Append
 
-        self._opened.home.append_batches([Append("payments", 0, 3, BROKEN)])
+        count = 3 if self._opened.home.log.encoding == "arrow" else 1
+        self._opened.home.append_batches([Append("payments", 0, count, BROKEN)])
 
     def see(self) -> None:
         """Write down how far the store has applied."""
@@ -184,7 +185,8 @@ def opened_at(home: str, engines: dict[str, Any], number: int) -> Iterator[Any]:
     from twofold.settings import Settings
 
     clock = ManualClock(to_us(START) + number * STEP_US)
-    with Opened(compile_project(project), Home(Settings(home=Path(home), **engines), clock)) as opened:
+    named = {name: value.format(home=Path(home).name) if isinstance(value, str) else value for name, value in engines.items()}
+    with Opened(compile_project(project), Home(Settings(home=Path(home), **named), clock)) as opened:
         yield opened
 
 
@@ -220,13 +222,14 @@ def set_up(opened: Any) -> None:
 
 def live(opened: Any, number: int) -> None:
     """All that happens to a home: events, a worker, a build while events come, loads, answers. Each step can be the last."""
+    from twofold.runtime.sharing import membership
     from twofold.stream.worker import Worker
 
     home, producer = opened.home, Producer(opened, number)
     producer.send_again()
     producer.send(12)
     producer.send_broken()
-    with home.lock("worker"):
+    with membership(home) if home.store.has_many_writers else home.lock("worker"):
         worker = Worker(opened.compiled, home.log, home.store, home.bell)
         worker.take_over()
         worker.catch_up()
