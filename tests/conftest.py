@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import importlib.util
 import os
 import random
 import subprocess
@@ -20,6 +18,8 @@ sys.path.insert(0, str(Path(__file__).parent / "engines"))
 from kafka_broker import KafkaBroker, why_missing
 from redis_server import RedisServer, why_no_redis
 
+from twofold.algebra.stale import forget_stale_kernels
+
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # else every subprocess compiles all modules and kernels anew
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # threads of two workers on the same cores wait for each other by spinning
@@ -34,21 +34,6 @@ settings.register_profile(
     print_blob=True,
     suppress_health_check=[HealthCheck.too_slow],
 )
-
-
-def forget_stale_kernels() -> None:
-    """Remove compiled kernels from disk where any source among them has changed.
-
-    Numba looks only at the file of the function itself: one that calls into a changed file would go on with its old machine code.
-    """
-    spec = importlib.util.find_spec("twofold")
-    folder = Path(next(iter(spec.submodule_search_locations or []))) / "algebra" if spec is not None else Path()
-    sources = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(folder.glob("*.py")))).hexdigest()
-    seen = folder / "__pycache__" / "sources.sha256"
-    if seen.parent.is_dir() and (not seen.exists() or seen.read_text() != sources):
-        for compiled in seen.parent.glob("*.nb[ic]"):
-            compiled.unlink(missing_ok=True)
-        seen.write_text(sources)
 
 
 @pytest.hookimpl(tryfirst=True)

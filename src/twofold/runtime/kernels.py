@@ -10,6 +10,7 @@ import tempfile
 import time
 from typing import Any
 
+from twofold.algebra.stale import forget_stale_kernels
 from twofold.clocks import ManualClock
 from twofold.definitions import features as words
 from twofold.definitions.events import Events
@@ -23,6 +24,7 @@ _AGES_US = (1, 3 * US_PER_SECOND, MINUTE_US, 3 * HOUR_US, 4 * DAY_US)
 
 def compile_kernels() -> None:
     """Compile what loading, building, streaming, serving and training sets run, for every kind of aggregate; done already, seconds pass."""
+    forget_stale_kernels()
     clock = ManualClock(_NOW_US - DAY_US)
     with tempfile.TemporaryDirectory() as folder, _project().open(home=folder, clock=clock) as opened:
         opened.load("events", _events(clock.now_us()))
