@@ -21,6 +21,7 @@ from twofold.serve.deadline import Deadline
 from twofold.serve.features import FeatureReader
 from twofold.serve.predict import ModelServer
 from twofold.store.memory import MemoryStore
+from twofold.stream.worker import Worker
 
 
 def sale(amount: float = 1.0) -> dict[str, Any]:
@@ -99,6 +100,24 @@ def test_a_store_that_does_not_answer_sends_the_call_down_the_ladder(shop: Any, 
 
     [error], _ = waiting_for(shop, [shop.append("sales", sale())], 60_000_000, fall_ill)
     assert isinstance(error, StoreUnavailable)
+
+
+def test_a_worker_that_lost_a_partition_leaves_it_and_goes_on_with_the_others(shop: Any) -> None:
+    zombie, successor = shop.worker, Worker(shop.project, shop.log, shop.store, shop.bell)
+    successor.take_over([1])
+    position = shop.append("sales", *(sale(amount=float(i)) for i in range(50)))
+    assert {partition for _, partition in position.offsets} == {0, 1}
+    before, reader = shop.reader().applied(position.offsets), shop.reader()
+    of_each = {place: end - before[place] for place, end in position.offsets.items()}
+    assert zombie.catch_up() == of_each["sales", 0]
+    assert set(zombie.partitions) == {0}
+    assert reader.applied(position.offsets) == before | {("sales", 0): position.offsets["sales", 0]}
+    assert successor.catch_up() == of_each["sales", 1]
+    assert reader.covers(position)
+    zombie.close()
+    zombie.take_over([1])
+    successor.close()
+    assert (set(zombie.partitions), set(successor.partitions)) == ({0, 1}, set())
 
 
 def test_a_thread_that_waits_looks_by_itself(shop: Any, tmp_path: Path) -> None:
