@@ -262,6 +262,19 @@ def test_a_wait_ends_with_the_first_event_of_a_source_and_with_every_later_one(o
         assert not log.wait(0.01)
 
 
+def test_a_wait_for_some_partitions_is_not_ended_by_others(opened: Callable[..., KafkaLog]) -> None:
+    log = opened(partitions=2)
+    log.append([*events(b"1"), *events(b"1", partition=1)], 10**15)
+    log.end_offsets(["s"])
+    while log.wait(0.1):  # that the source is there is news, too
+        log.end_offsets(["s"])
+    log.append(events(b"2"), 10**15)
+    assert not log.wait(0.1, [1])
+    assert log.wait(30.0, [0])
+    log.append(events(b"2", partition=1), 10**15)
+    assert log.wait(30.0, [1])
+
+
 def test_a_wait_does_not_keep_a_reader_out_and_ends_with_close(opened: Callable[..., KafkaLog]) -> None:
     log = opened()
     log.append(events(b"a", b"b"), 10**15)

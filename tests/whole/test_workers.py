@@ -127,11 +127,27 @@ def clock() -> tw.ManualClock:
     return tw.ManualClock(START_US)
 
 
+@pytest.fixture(scope="module")
+def _compiled(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Kernels are compiled once, not by all worker processes at the same time."""
+    from orders import project
+
+    clock = tw.ManualClock(START_US)
+    with project.open(home=tmp_path_factory.mktemp("compiled"), clock=clock) as opened:
+        producer = Producer(opened, clock)
+        for _ in range(2):
+            producer.send(200)
+            opened.build()
+        producer.send()
+        opened.catch_up()
+        opened.features("shop", SHOPS)
+
+
 Open = Callable[..., Any]
 
 
 @pytest.fixture
-def open_home(tmp_path: Path, clock: tw.ManualClock) -> Iterator[Open]:
+def open_home(tmp_path: Path, clock: tw.ManualClock, _compiled: None) -> Iterator[Open]:
     """Opens the project on a home; `workers(opened)` are ended with the test."""
     from orders import project
 
@@ -321,7 +337,7 @@ def test_a_stopped_worker_is_killed_by_its_supervisor(where: str, open_home: Ope
         if not where:
             os.kill(active, signal.SIGSTOP)
         producer.send()
-        opened.catch_up()
+        until(lambda: applied_offsets(opened) == opened.home.log.end_offsets(["orders"]), "another goes on")
         assert holder_of(home / "run", "worker") not in (None, active)
         until(lambda: restarts() == 1, "restarted")
     finally:

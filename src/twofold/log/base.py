@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -169,6 +169,9 @@ class TrimmableLog(EventLog, Protocol):
 class WakingLog(Protocol):
     """A log that itself notices what other machines append; of the others, who appends rings a bell."""
 
-    def wait(self, timeout_s: float) -> bool:
-        """True as soon as there may be events beyond the last `end_offsets`; False after `timeout_s`, or where the log is closed."""
+    def wait(self, timeout_s: float, partitions: Collection[int] | None = None) -> bool:
+        """True as soon as there may be events beyond the last `end_offsets` in these partitions (None: in any).
+
+        False after `timeout_s`, or where the log is closed.
+        """
         ...

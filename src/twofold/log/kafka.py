@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from twofold.errors import DataError, LogMismatch, LogUnavailable
 from twofold.log.base import Append, Position, RecordBatch
@@ -145,10 +145,10 @@ class KafkaLog:
                 found[source, partition] = None if topic is None or partition >= topic.partitions else (topic.name, partition)
         return found
 
-    def wait(self, timeout_s: float) -> bool:
+    def wait(self, timeout_s: float, partitions: Collection[int] | None = None) -> bool:
         """True as soon as there may be events beyond the last `end_offsets`, or a source has its first; see `WakingLog`."""
         with self._turn:
-            ends = dict(self._ends_asked)
+            ends = {place: end for place, end in self._ends_asked.items() if partitions is None or place[1] in partitions}
         control_offset = self._topics.control_offset
         try:
             has_come = self._following.wait(ends | {self._control: control_offset}, timeout_s)

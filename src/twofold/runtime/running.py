@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING
 
 from twofold.errors import Busy, LogUnavailable, StoreUnavailable, Unavailable
@@ -42,7 +42,9 @@ def stream(project: Opened, until: Ended) -> None:
 
     home = project.home
     with signs_of_life(home.settings.run), home.bell.listen(APPENDED) as listener:
-        wait = home.log.wait if isinstance(home.log, WakingLog) else listener.wait
+
+        def wait(timeout_s: float, partitions: Collection[int] | None = None) -> object:
+            return home.log.wait(timeout_s, partitions) if isinstance(home.log, WakingLog) else listener.wait(timeout_s)
 
         if home.store.has_many_writers:
             sharing.stream(home, functools.partial(new_worker, project), wait, until)

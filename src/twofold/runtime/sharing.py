@@ -6,7 +6,7 @@ import contextlib
 import functools
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -102,7 +102,9 @@ class Sharing:
         self._worker.close()
 
 
-def stream(home: Home, new_worker: Callable[[], Worker], wait: Callable[[float], object], until: Callable[[], bool]) -> None:
+def stream(
+    home: Home, new_worker: Callable[[], Worker], wait: Callable[[float, Collection[int]], object], until: Callable[[], bool]
+) -> None:
     """Apply a share of the log as it grows, until `until()`. Where log or store do not answer it goes on when they do."""
     with membership(home) as member:
         sharing = Sharing(home, new_worker, member)
@@ -110,7 +112,7 @@ def stream(home: Home, new_worker: Callable[[], Worker], wait: Callable[[float],
             try:
                 if not sharing.apply_some():
                     sharing.rest()
-                    wait(_WAIT_S)
+                    wait(_WAIT_S, member.partitions)
             except (LogUnavailable, StoreUnavailable) as error:
                 print(f"will be tried again: {type(error).__name__}: {error}", flush=True)
                 time.sleep(_RETRY_S)
