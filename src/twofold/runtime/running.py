@@ -57,16 +57,17 @@ def stream(project: Opened, until: Ended) -> None:
 def _stand_by(home: Home, stack: contextlib.ExitStack, until: Ended) -> bool:
     """Become the home's worker as soon as no other is; False where `until()` came first."""
     is_told = False
-    while not until():
+    while True:
         try:
             stack.enter_context(home.lock("worker"))
             return True
         except Busy:
+            if until():
+                return False
             if not is_told:
                 print(f"standing by: process {holder_of(home.settings.run, 'worker')} is the worker", flush=True)
                 is_told = True
             time.sleep(_STAND_BY_S)
-    return False
 
 
 def _stream_alone(worker: Worker, wait: Callable[[float], object], until: Ended) -> None:
