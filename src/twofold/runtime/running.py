@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import sys
 import time
 from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING
@@ -65,7 +66,7 @@ def _stand_by(home: Home, stack: contextlib.ExitStack, until: Ended) -> bool:
             if until():
                 return False
             if not is_told:
-                print(f"standing by: process {holder_of(home.settings.run, 'worker')} is the worker", flush=True)
+                print(f"standing by: process {holder_of(home.settings.run, 'worker')} is the worker", file=sys.stderr, flush=True)
                 is_told = True
             time.sleep(_STAND_BY_S)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import sys
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -114,7 +115,7 @@ def stream(
                     sharing.rest()
                     wait(_WAIT_S, member.partitions)
             except (LogUnavailable, StoreUnavailable) as error:
-                print(f"will be tried again: {type(error).__name__}: {error}", flush=True)
+                print(f"will be tried again: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
                 time.sleep(_RETRY_S)
 
 
