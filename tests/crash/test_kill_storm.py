@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
@@ -31,19 +32,25 @@ def test_a_storm_of_kills(storm: int, driver: Driver, homes: Homes, request: pyt
         lives += 1
         running[lives] = (kind, driver.begin(kind, home, number=lives))
 
-    for kind in KINDS:
-        start(kind)
-    for _ in range(20):
-        acknowledged, patience = applied_lines(home) + rng.randint(0, 4), time.monotonic() + rng.uniform(0.05, 0.6)
-        while applied_lines(home) < acknowledged and time.monotonic() < patience:
-            time.sleep(0.005)
-        for life in rng.sample(sorted(running), rng.choice([1, 1, 1, 2, len(running)])):
-            kind, process = running.pop(life)
+    try:
+        for kind in KINDS:
+            start(kind)
+        for _ in range(20):
+            acknowledged, patience = applied_lines(home) + rng.randint(0, 4), time.monotonic() + rng.uniform(0.05, 0.6)
+            while applied_lines(home) < acknowledged and time.monotonic() < patience:
+                time.sleep(0.005)
+            for life in rng.sample(sorted(running), rng.choice([1, 1, 1, 2, len(running)])):
+                kind, process = running.pop(life)
+                os.kill(process, signal.SIGKILL)
+                assert driver.end(process) is None
+                start(kind)
+        for life in list(running):
+            _, process = running.pop(life)
             os.kill(process, signal.SIGKILL)
             assert driver.end(process) is None
-            start(kind)
-    for _, process in running.values():
-        os.kill(process, signal.SIGKILL)
-        assert driver.end(process) is None
+    finally:
+        for _, process in running.values():  # what goes on for ever would starve every later test
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
     assert applied_lines(home) > 20
     assert assert_sound(driver, home, lives + 1, f"a storm of {lives} lives")["applied"] > 20
