@@ -151,7 +151,7 @@ class Faults:
 
     def __init__(self, moments: int) -> None:
         self.done: list[str] = []
-        self._plan = {moments // 3: self._kill("replica-0"), moments // 2: self._kill("worker"), 2 * moments // 3: self._build}
+        self._plan = {moments // 3: self._kill("replica-0"), moments // 2: self._kill("worker-0"), 2 * moments // 3: self._build}
         self._threads: list[threading.Thread] = []
 
     def strike(self, moment: int) -> None:
