@@ -15,7 +15,7 @@ from twofold.errors import DataError, StoreUnavailable
 from twofold.fail_points import fail_point
 from twofold.store.environments import Environment, fill_up, lmdb_errors, open_environment, translated
 from twofold.store.generations import GenerationFiles, LmdbGeneration
-from twofold.store.records import HEAD_BYTES, SLOT_BYTES, entry_of, in_key_order, plain_record, read_many, record_of, slot_of
+from twofold.store.records import HEAD_BYTES, SLOT_BYTES, entry_of, in_key_order, read_many, record_of, sealed, slot_of
 from twofold.store.turns import WriteTurn
 
 
@@ -213,7 +213,7 @@ class LmdbTransaction(LmdbSnapshot):
         records = []
         for key, value in items:
             if 0 < len(key) < SLOT_BYTES:
-                records.append((key, plain_record(key, value)))
+                records.append((key, sealed(key, value)))
             else:
                 self.put(key, value)
         try:

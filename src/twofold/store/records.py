@@ -33,15 +33,14 @@ def slot_of(key: bytes) -> bytes:
     return key[:HEAD_BYTES] + sha256(key).digest() if key else _EMPTY_SLOT
 
 
+def sealed(key: bytes, value: bytes) -> bytes:
+    """A value with the CRC-32 over key and value behind it, as it lies under a key that a store takes as it is."""
+    return value + crc32(value, crc32(key)).to_bytes(4, "little")
+
+
 def record_of(slot: bytes, key: bytes, value: bytes) -> bytes:
     """What lies in a slot."""
-    body = value if len(slot) < SLOT_BYTES else len(key).to_bytes(4, "little") + key + value
-    return body + crc32(body, crc32(slot)).to_bytes(4, "little")
-
-
-def plain_record(key: bytes, value: bytes) -> bytes:
-    """`record_of` for a key that is its own slot."""
-    return value + crc32(value, crc32(key)).to_bytes(4, "little")
+    return sealed(slot, value if len(slot) < SLOT_BYTES else len(key).to_bytes(4, "little") + key + value)
 
 
 def entry_of(slot: bytes, record: bytes) -> tuple[bytes, bytes]:
@@ -56,11 +55,6 @@ def _unpacked(slot: bytes, record: bytes) -> tuple[bytes, bytes]:
         return slot, record[:-4]
     end = 4 + int.from_bytes(record[:4], "little")
     return record[4:end], record[end:-4]
-
-
-def sealed(key: bytes, value: bytes) -> bytes:
-    """A value with the CRC-32 over key and value behind it, as it lies in a store that takes keys of any length."""
-    return value + crc32(value, crc32(key)).to_bytes(4, "little")
 
 
 def unsealed(keys: Sequence[bytes], records: Iterable[bytes | None]) -> list[bytes | None]:
