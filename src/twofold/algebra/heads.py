@@ -11,19 +11,19 @@ from numba import njit
 
 from twofold.algebra import programme
 from twofold.algebra.tiles import (
-    BASE,
     EVENT,
-    FOLDED_MAX,
     GREATEST,
     HEADER,
-    MAGIC,
     NEVER,
     RAW,
     TILES,
-    _fold_key,
-    _gather,
-    _write_raw,
+    TIME,
+    fold_key,
+    gather,
     grown,
+    room_for,
+    write_header,
+    write_raw,
 )
 from twofold.instants import BEGIN_US
 
@@ -41,19 +41,14 @@ def append(words, word_starts, events, event_starts, heap, p):
     in_kinds = programme.input_kinds_of(p)
     out = np.empty(words.size + HEADER * keys + (EVENT + in_kinds.size) * events.shape[1] + 64, np.int64)
     out_starts = np.empty(keys + 1, np.int64)
-    most = 0
-    for k in range(keys):
-        raw = words[word_starts[k] + RAW] if word_starts[k + 1] > word_starts[k] else 0
-        most = max(most, raw + event_starts[k + 1] - event_starts[k])
-    pending = np.empty((events.shape[0], most), np.int64)
-    position = 0
+    pending, position = room_for(events.shape[0], words, word_starts, event_starts), 0
     for k in range(keys):
         out_starts[k] = position
         old, new = words[word_starts[k] : word_starts[k + 1]], events[:, event_starts[k] : event_starts[k + 1]]
-        total = _gather(old, HEADER, old[RAW] if old.size else 0, new, in_kinds, pending)
+        total = gather(old, HEADER, old[RAW] if old.size else 0, new, in_kinds, pending)
         out = grown(out, position + HEADER)
-        _write_header(out, position, BEGIN_US, NEVER, pending[0, total - 1], 0, total)
-        out, position = _write_raw(old, heap, pending, 0, total, in_kinds, out, position + HEADER)
+        write_header(out, position, BEGIN_US, NEVER, pending[TIME, total - 1], 0, total)
+        out, position = write_raw(old, heap, pending, 0, total, in_kinds, out, position + HEADER)
     out_starts[keys] = position
     return out[:position], out_starts
 
@@ -67,22 +62,19 @@ def seal(bodies, body_starts, heads, head_starts, now, p, area):
     keys = head_starts.size - 1
     out, folded = np.empty(bodies.size + 4 * heads.size + 64, np.int64), np.empty(heads.size + HEADER, np.int64)
     out_starts, new_heads, new_starts = np.empty(keys + 1, np.int64), np.empty(heads.size + HEADER, np.int64), np.empty(keys + 1, np.int64)
-    most = 0
-    for k in range(keys):
-        most = max(most, heads[head_starts[k] + RAW])
-    in_kinds = programme.input_kinds_of(p)
-    rows = EVENT + in_kinds.size
-    pending, none, heap = np.empty((rows, most), np.int64), np.empty((rows, 0), np.int64), np.zeros(1, np.int64)
+    rows = EVENT + programme.input_kinds_of(p).size
+    pending = room_for(rows, heads, head_starts, np.zeros_like(head_starts))
+    none, heap = np.empty((rows, 0), np.int64), np.zeros(1, np.int64)
     position, head_position = 0, 0
     for k in range(keys):
         out_starts[k], new_starts[k] = position, head_position
         body, head = bodies[body_starts[k] : body_starts[k + 1]], heads[head_starts[k] : head_starts[k + 1]]
         joined = np.empty(max(body.size, HEADER) + head.size - HEADER, np.int64)
-        _write_header(joined, 0, now, NEVER, NEVER, 0, 0)
+        write_header(joined, 0, now, NEVER, NEVER, 0, 0)
         joined[: body.size] = body
         joined[max(body.size, HEADER) :] = head[HEADER:]
         joined[RAW], joined[GREATEST] = head[RAW], max(joined[GREATEST], head[GREATEST])
-        folded, end = _fold_key(joined, none, heap, now, True, p, area, pending, folded, 0)
+        folded, end = fold_key(joined, none, heap, now, True, p, area, pending, folded, 0)
         tiles_end = HEADER
         for _ in range(folded[TILES]):
             tiles_end += folded[tiles_end + 1] >> 8
@@ -92,15 +84,8 @@ def seal(bodies, body_starts, heads, head_starts, now, p, area):
         position += tiles_end
         if folded[RAW]:
             new_heads = grown(new_heads, head_position + HEADER + end - tiles_end)
-            _write_header(new_heads, head_position, BEGIN_US, NEVER, folded[GREATEST], 0, folded[RAW])
+            write_header(new_heads, head_position, BEGIN_US, NEVER, folded[GREATEST], 0, folded[RAW])
             new_heads[head_position + HEADER : head_position + HEADER + end - tiles_end] = folded[tiles_end:end]
             head_position += HEADER + end - tiles_end
     out_starts[keys], new_starts[keys] = position, head_position
     return out[:position], out_starts, new_heads[:head_position], new_starts
-
-
-@njit(cache=True)
-def _write_header(out, at, base, folded_max, greatest, tiles, raw):
-    """The words that a blob begins with."""
-    out[at], out[at + BASE], out[at + FOLDED_MAX], out[at + GREATEST] = MAGIC, base, folded_max, greatest
-    out[at + TILES], out[at + RAW], out[at + 6], out[at + 7] = tiles, raw, 0, 0

@@ -63,22 +63,34 @@ def fold(words, word_starts, events, event_starts, heap, now, keeps_raw, p, area
     keys = event_starts.size - 1
     out = np.empty(words.size + 64 * keys + 16 * events.shape[1] + 64, np.int64)
     out_starts = np.empty(keys + 1, np.int64)
-    most = 0
-    for k in range(keys):
-        raw = words[word_starts[k] + RAW] if word_starts[k + 1] > word_starts[k] else 0
-        most = max(most, raw + event_starts[k + 1] - event_starts[k])
-    pending = np.empty((events.shape[0], most), np.int64)
-    position = 0
+    pending, position = room_for(events.shape[0], words, word_starts, event_starts), 0
     for k in range(keys):
         out_starts[k] = position
         old, new = words[word_starts[k] : word_starts[k + 1]], events[:, event_starts[k] : event_starts[k + 1]]
-        out, position = _fold_key(old, new, heap, now, keeps_raw, p, area, pending, out, position)
+        out, position = fold_key(old, new, heap, now, keeps_raw, p, area, pending, out, position)
     out_starts[keys] = position
     return out[:position], out_starts
 
 
 @njit(cache=True)
-def _fold_key(words, events, heap, now, keeps_raw, p, area, pending, out, position):
+def room_for(rows, words, word_starts, event_starts):
+    """An array of events that holds any one key's raw events and new ones together."""
+    most = 0
+    for k in range(event_starts.size - 1):
+        raw = words[word_starts[k] + RAW] if word_starts[k + 1] > word_starts[k] else 0
+        most = max(most, raw + event_starts[k + 1] - event_starts[k])
+    return np.empty((rows, most), np.int64)
+
+
+@njit(cache=True)
+def write_header(out, at, base, folded_max, greatest, tiles, raw):
+    """Write the words that a blob begins with."""
+    out[at], out[at + BASE], out[at + FOLDED_MAX], out[at + GREATEST] = MAGIC, base, folded_max, greatest
+    out[at + TILES], out[at + RAW], out[at + 6], out[at + 7] = tiles, raw, 0, 0
+
+
+@njit(cache=True)
+def fold_key(words, events, heap, now, keeps_raw, p, area, pending, out, position):
     """Write the new blob of one key at out[position]; returns (out, where the next one begins)."""
     hops, reaches = programme.levels_of(p)
     base, folded_max, greatest, tiles, raw = now, np.int64(NEVER), np.int64(NEVER), 0, 0
@@ -92,7 +104,7 @@ def _fold_key(words, events, heap, now, keeps_raw, p, area, pending, out, positi
     raw_at = HEADER
     for _ in range(tiles):
         raw_at += words[raw_at + 1] >> 8
-    total = _gather(words, raw_at, raw, events, programme.input_kinds_of(p), pending)
+    total = gather(words, raw_at, raw, events, programme.input_kinds_of(p), pending)
     if total:
         greatest = max(greatest, pending[TIME, total - 1])
     folding = total
@@ -107,14 +119,13 @@ def _fold_key(words, events, heap, now, keeps_raw, p, area, pending, out, positi
     out, position, written = _fold_tiles(words, tiles, pending, folding, heap, boundaries, p, area, out, position + HEADER)
     if written == 0 and folding == total and not keeps_raw:
         return out, header
-    out, position = _write_raw(words, heap, pending, folding, total, programme.input_kinds_of(p), out, position)
-    out[header], out[header + BASE], out[header + FOLDED_MAX], out[header + GREATEST] = MAGIC, base, folded_max, greatest
-    out[header + TILES], out[header + RAW], out[header + 6], out[header + 7] = written, total - folding, 0, 0
+    out, position = write_raw(words, heap, pending, folding, total, programme.input_kinds_of(p), out, position)
+    write_header(out, header, base, folded_max, greatest, written, total - folding)
     return out, position
 
 
 @njit(cache=True)
-def _gather(words, at, count, events, in_kinds, pending):
+def gather(words, at, count, events, in_kinds, pending):
     """Merge a blob's raw events (from words[at]) and new events into `pending`, in order; returns how many.
 
     Wide values become references: `r >= 0` into `words`, `~r` into the heap.
@@ -224,7 +235,7 @@ def _close_tile(words, heap, start, level, p, area, out, position):
 
 
 @njit(cache=True)
-def _write_raw(words, heap, pending, first, last, in_kinds, out, position):
+def write_raw(words, heap, pending, first, last, in_kinds, out, position):
     """Write pending events first..last as the raw events of a blob; returns (out, where the next blob begins)."""
     for event in range(first, last):
         size = EVENT + in_kinds.size
