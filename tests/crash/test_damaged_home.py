@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import random
 import shutil
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import polars as pl
 import pytest
 from fault_driver import CARDS, SHOPS, Driver, Homes, history
 from shop_project import project
+from small_disk import mounted
 
 from twofold.clocks import ManualClock
 from twofold.errors import LogMismatch, Unavailable
@@ -235,15 +235,8 @@ def test_three_builds_fail_one_after_another_and_the_fourth_does_not(home: Any, 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 40 MB of its own."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=40m", "tmpfs", place], capture_output=True, text=True, check=False)
-    if mounted.returncode:
-        pytest.skip(f"a small file system cannot be mounted here: {mounted.stderr.strip()}")
-    try:
+    with mounted(tmp_path / "disk", 40) as place:
         yield place
-    finally:
-        subprocess.run(["umount", place], check=True)
 
 
 def test_on_a_full_disk_everything_is_refused_in_words_and_goes_on_when_there_is_space(small_disk: Path, clock: ManualClock) -> None:

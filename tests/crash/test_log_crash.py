@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from small_disk import mounted
 
 from twofold.errors import Corrupt, LogMismatch, LogUnavailable, VersionError
 from twofold.log.base import Append, Position, RecordBatch
@@ -322,15 +323,8 @@ EVENTS = [Append("s", 0, 10, b"p" * 50_000)]
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 2 MB of its own."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", place], capture_output=True, text=True, check=False)
-    if mounted.returncode:
-        pytest.skip(f"a small file system cannot be mounted here: {mounted.stderr.strip()}")
-    try:
+    with mounted(tmp_path / "disk", 2) as place:
         yield place
-    finally:
-        subprocess.run(["umount", place], check=True)
 
 
 def append_until_refused(log: SqliteLog) -> tuple[int, str]:
