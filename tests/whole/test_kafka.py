@@ -306,7 +306,7 @@ def test_a_worker_outlives_a_broker_that_is_killed(tmp_path: Path, clock: tw.Man
         until(lambda: totals(handle) == expected(*rows[:2]))
         broker.kill()
         told: list[str] = []
-        until(lambda: bool(told.append(capsys.readouterr().out) or "does not answer, will be tried again" in "".join(told)))
+        until(lambda: bool(told.append(capsys.readouterr().err) or "will be tried again: " in "".join(told)))
         broker.start()
         handle.append("orders", rows)
         until(lambda: totals(handle) == expected(*rows))

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 from kafka_broker import KafkaBroker
-from redis_server import RedisServer
+from redis_server import RedisServer, why_no_redis
 
 import twofold as tw
 from twofold.fail_points import VARIABLE
@@ -301,6 +301,31 @@ def test_another_takes_over_when_the_active_worker_of_an_embedded_home_is_killed
         until(lambda: producer.sent > sent + 20, "traffic")
         assert opened.catch_up() == 0
     assert_sound(opened, producer, clock)
+
+
+def test_a_worker_that_starts_before_the_store_does_waits_for_it(
+    open_home: Open, clock: tw.ManualClock, workers: Callable[[Any], Workers], tmp_path: Path
+) -> None:
+    if reason := why_no_redis():
+        pytest.skip(reason)
+    with RedisServer(tmp_path / "redis", "--appendonly", "yes", "--appendfsync", "always") as server:
+        opened = open_home(store=server.url)
+        opened.build_missing()
+        group, producer = workers(opened), Producer(opened, clock)
+        producer.send()
+        server.kill()
+        process = group.start("early")
+        until(lambda: group.output("early").read_text().count("will be tried again: store") > 1, "two tries")
+        server.start()
+        until(lambda: group.are_shared_by("early"), "taken over")
+        assert process.poll() is None
+        assert_sound(opened, producer, clock)
+        server.kill()
+        ended = group.start("never")
+        until(lambda: b"will be tried again" in group.output("never").read_bytes(), "a try")
+        ended.terminate()
+        assert ended.wait(30) == 0
+        server.start()
 
 
 SUPERVISED = """

@@ -9,13 +9,14 @@ import time
 from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING
 
-from twofold.errors import Busy, LogUnavailable, StoreUnavailable, Unavailable
+from twofold.errors import Busy, Unavailable
 from twofold.home_lock import holder_of
 from twofold.log.base import WakingLog
 from twofold.plan import layout
 from twofold.plan.schedule import previous_fire
 from twofold.runtime.home import APPENDED, APPLIED, Home
 from twofold.runtime.life import signs_of_life
+from twofold.runtime.retrying import answered, follow
 
 if TYPE_CHECKING:
     from twofold.runtime.opened import Opened
@@ -26,7 +27,6 @@ HYBRID_REFRESH = "0 3 * * *"
 _WAIT_S = 0.5
 _STAND_BY_S = 0.05
 _SCHEDULE_POLL_S = 0.2
-_RETRY_S = 1.0
 _CATCH_UP_WAIT_S = 600.0
 
 Ended = Callable[[], bool]
@@ -43,6 +43,8 @@ def stream(project: Opened, until: Ended) -> None:
 
     home = project.home
     with signs_of_life(home.settings.run), home.bell.listen(APPENDED) as listener:
+        if answered(lambda: (home.log, home.store), until) is None:
+            return
 
         def wait(timeout_s: float, partitions: Collection[int] | None = None) -> object:
             return home.log.wait(timeout_s, partitions) if isinstance(home.log, WakingLog) else listener.wait(timeout_s)
@@ -51,8 +53,15 @@ def stream(project: Opened, until: Ended) -> None:
             sharing.stream(home, functools.partial(new_worker, project), wait, until)
             return
         with contextlib.ExitStack() as stack:
-            if _stand_by(home, stack, until):
-                _stream_alone(new_worker(project), wait, until)
+            worker = answered(functools.partial(_begun, project), until) if _stand_by(home, stack, until) else None
+            if worker is None:
+                return
+
+            def rest() -> None:
+                worker.close()
+                wait(_WAIT_S)
+
+            follow(worker.catch_up, rest, until)
 
 
 def _stand_by(home: Home, stack: contextlib.ExitStack, until: Ended) -> bool:
@@ -71,16 +80,12 @@ def _stand_by(home: Home, stack: contextlib.ExitStack, until: Ended) -> bool:
             time.sleep(_STAND_BY_S)
 
 
-def _stream_alone(worker: Worker, wait: Callable[[float], object], until: Ended) -> None:
+def _begun(project: Opened) -> Worker:
+    from twofold.runtime.restoring import new_worker
+
+    worker = new_worker(project)
     worker.take_over()
-    while not until():
-        try:
-            if worker.catch_up() == 0:
-                worker.close()
-                wait(_WAIT_S)
-        except (LogUnavailable, StoreUnavailable) as error:
-            print(f"the log or the store does not answer, will be tried again: {error}", flush=True)
-            time.sleep(_RETRY_S)
+    return worker
 
 
 def has_worker(home: Home) -> bool:
@@ -103,7 +108,7 @@ def catch_up(project: Opened) -> int:
         while True:
             try:
                 with home.lock("worker"):
-                    return _apply_all(new_worker(project))
+                    return _apply_all(project)
             except Busy as error:
                 if sharing.is_applied(home, ends):
                     return 0
@@ -112,8 +117,8 @@ def catch_up(project: Opened) -> int:
             listener.wait(_WAIT_S)
 
 
-def _apply_all(worker: Worker) -> int:
-    worker.take_over()
+def _apply_all(project: Opened) -> int:
+    worker = _begun(project)
     applied = worker.catch_up()
     worker.close()
     return applied

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import sys
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from twofold.errors import Busy, LogUnavailable, StoreUnavailable, Unavailable
+from twofold.errors import Busy, Unavailable
 from twofold.home_lock import holder_of
 from twofold.plan.layout import LOG_UUID, decode_int, offset_key
 from twofold.runtime.home import APPLIED, Home
+from twofold.runtime.retrying import answered, follow
 from twofold.stream.shares import BEAT_S, Member, Membership, Watch, members, new_id
 
 if TYPE_CHECKING:
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 _WAIT_S = 0.1
 """So long a worker waits for events at most: then it looks at its share again."""
-_RETRY_S = 1.0
 _POLL_S = 0.05
 _TASK = "member-"
 
@@ -107,16 +106,17 @@ def stream(
     home: Home, new_worker: Callable[[], Worker], wait: Callable[[float, Collection[int]], object], until: Callable[[], bool]
 ) -> None:
     """Apply a share of the log as it grows, until `until()`. Where log or store do not answer it goes on when they do."""
-    with membership(home) as member:
-        sharing = Sharing(home, new_worker, member)
-        while not until():
-            try:
-                if not sharing.apply_some():
-                    sharing.rest()
-                    wait(_WAIT_S, member.partitions)
-            except (LogUnavailable, StoreUnavailable) as error:
-                print(f"will be tried again: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
-                time.sleep(_RETRY_S)
+    with contextlib.ExitStack() as stack:
+        member = answered(lambda: stack.enter_context(membership(home)), until)
+        sharing = None if member is None else answered(lambda: Sharing(home, new_worker, member), until)
+        if member is None or sharing is None:
+            return
+
+        def rest() -> None:
+            sharing.rest()
+            wait(_WAIT_S, member.partitions)
+
+        follow(sharing.apply_some, rest, until)
 
 
 def has_worker(home: Home) -> bool:
