@@ -67,6 +67,7 @@ LIBRARIES = {
     ),
     "deltalake": ("tables/deltalake.py",),
     "arro3": ("tables/deltalake.py",),
+    "xxhash": ("store/records.py",),
     "lmdb": ("store/lmdb.py", "store/environments.py", "store/generations.py"),
     "redis": ("store/servers.py",),
     "nanoarrow": ("log/arrow_stream.py",),
