@@ -41,7 +41,7 @@ UPWARD_EXCEPTIONS = {("definitions/project.py", "runtime")}
 """(file, room): may import upward, only inside a function or under TYPE_CHECKING."""
 
 NO_IMPLEMENTATION = {
-    *("base", "sweeping", "records", "single_records"),
+    *("base", "sweeping", "applied", "records", "single_records"),
     *("point_in_time", "grouping", "visibility", "frames", "spines", "artifacts"),
 }
 """Modules of the ports that are no concrete implementation; only `runtime` and their own room name the others."""

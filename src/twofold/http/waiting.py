@@ -14,7 +14,8 @@ from twofold.http.messages import TooMany
 from twofold.log.base import Position
 from twofold.serve.applied import APPLIED, DOING, SHARED_POLL_S
 from twofold.serve.deadline import Deadline
-from twofold.serve.features import FeatureReader, lies_within
+from twofold.serve.features import FeatureReader
+from twofold.store.applied import lies_within
 
 MOST_WAITING = 10_000
 _POLL_S = 0.01
@@ -114,7 +115,7 @@ class AppliedBell:
                 await asyncio.wait([found])
                 for waiter, (its, position) in list(self._waiting.items()):
                     if its is reader:
-                        _settle(waiter, lambda found=found, position=position: lies_within(position, found.result()))  # type: ignore[misc]
+                        _settle(waiter, lambda found=found, position=position: lies_within(position.offsets, found.result()))  # type: ignore[misc]
         finally:
             self._looking = None
 

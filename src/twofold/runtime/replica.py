@@ -7,7 +7,6 @@ from typing import Any
 
 from twofold.errors import NotBuilt
 from twofold.log.base import Position
-from twofold.plan import layout
 from twofold.plan.ingest import check_rows
 from twofold.plan.serving import PredictorPlan, ServingPlan, decode_plan
 from twofold.predictors.base import Predictor, load_predictor
@@ -19,6 +18,7 @@ from twofold.serve.deadline import InThreads
 from twofold.serve.features import FeatureReader, known
 from twofold.serve.joined import joined_values
 from twofold.serve.predict import ModelServer
+from twofold.store.applied import applied_offsets
 from twofold.watch.metrics import Facts
 from twofold.watch.served_log import ServedLog
 
@@ -90,8 +90,8 @@ class Replica:
         """How many events of the plan's sources are in the log and not applied."""
         ends = self._home.log.end_offsets([name for name, source in self.plan.sources.items() if source.takes_events])
         with self._home.store.snapshot() as snapshot:
-            applied = snapshot.multi_get([layout.offset_key(*place) for place in ends])
-        return sum(max(0, end - layout.decode_int(raw)) for end, raw in zip(ends.values(), applied, strict=True))
+            applied = applied_offsets(snapshot, ends)
+        return sum(max(0, end - applied[place]) for place, end in ends.items())
 
     def close(self) -> None:
         """Give back what the replica opened of its own."""

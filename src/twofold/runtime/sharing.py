@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 
 from twofold.errors import Busy, Unavailable
 from twofold.home_lock import holder_of
-from twofold.plan.layout import LOG_UUID, decode_int, offset_key
+from twofold.plan.layout import LOG_UUID
 from twofold.runtime.home import APPLIED, Home
 from twofold.runtime.retrying import answered, follow
+from twofold.store.applied import applied_offsets, lies_within
 from twofold.stream.shares import BEAT_S, Member, Membership, Watch, members, new_id
 
 if TYPE_CHECKING:
@@ -161,8 +162,7 @@ def _check_time(deadline_s: float) -> None:
 def is_applied(home: Home, ends: Mapping[tuple[str, int], int]) -> bool:
     """Whether the store has applied the log up to these offsets."""
     with home.store.snapshot() as snapshot:
-        stored = snapshot.multi_get([offset_key(*place) for place in ends])
-    return all(decode_int(raw) >= end for raw, end in zip(stored, ends.values(), strict=True))
+        return lies_within(ends, applied_offsets(snapshot, ends))
 
 
 def _entered(home: Home) -> Mapping[str, Member]:

@@ -10,13 +10,13 @@ from typing import Any, TypeVar
 from twofold.errors import DataError, LogMismatch, NotBuilt, StoreUnavailable, UnknownName, did_you_mean
 from twofold.instants import BEGIN_US, Clock
 from twofold.log.base import Position
-from twofold.plan import layout
 from twofold.plan.merge import Answer
 from twofold.plan.served import ViewRead
 from twofold.plan.serving import ServingPlan
 from twofold.serve.generations import OpenGenerations
 from twofold.serve.reads import Heads, ModelReads, Offsets, Origin, Scope, Use, ViewAccess
 from twofold.serve.requests import Request, RequestCheck
+from twofold.store.applied import applied_offsets, lies_within
 from twofold.store.base import Snapshot, Store
 
 T = TypeVar("T")
@@ -76,11 +76,6 @@ class _Moment:
     origins: Sequence[Origin]
     offsets: Offsets
     blobs: list[dict[bytes, tuple[list[bytes | None], int]]] = field(default_factory=list)
-
-
-def lies_within(position: Position, applied: Mapping[tuple[str, int], int]) -> bool:
-    """Whether all of a position lies below the applied offsets."""
-    return all(applied.get(place, -1) >= end for place, end in position.offsets.items())
 
 
 class FeatureReader:
@@ -216,7 +211,7 @@ class FeatureReader:
         Raises LogMismatch for another log's position, DataError where it names a source or partition that is not there.
         """
         self.check_position(position)
-        return lies_within(position, self.applied(position.offsets))
+        return lies_within(position.offsets, self.applied(position.offsets))
 
     def check_position(self, position: Position) -> None:
         """Raises as `covers`."""
@@ -231,8 +226,7 @@ class FeatureReader:
     def applied(self, places: Collection[tuple[str, int]]) -> dict[tuple[str, int], int]:
         """The offset after the last applied event of each (source, partition), in one round trip."""
         with self._store.snapshot() as snapshot:
-            stored = snapshot.multi_get([layout.offset_key(*place) for place in places])
-        return dict(zip(places, map(layout.decode_int, stored), strict=True))
+            return applied_offsets(snapshot, places)
 
     def not_ready(self) -> list[str]:
         """What keeps this reader from answering: views that were never built, a store that does not answer; empty when it is ready."""

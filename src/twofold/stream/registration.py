@@ -10,6 +10,7 @@ from twofold.log.base import EventLog
 from twofold.plan import layout
 from twofold.plan.layout import Place, Pointer
 from twofold.plan.serving import ViewPlan
+from twofold.store.applied import applied_offsets
 from twofold.store.base import Store, Transaction, commit
 from twofold.store.sweeping import sweep
 
@@ -38,9 +39,9 @@ def refuse_gap(store: Store, log: EventLog, sources: Sequence[str], partitions: 
     starts = log.start_offsets(sources)
     places = [(source, partition) for source in sources for partition in partitions]
     with store.snapshot() as snapshot:
-        stored = snapshot.multi_get([layout.offset_key(*place) for place in places])
-    for (source, partition), raw in zip(places, stored, strict=True):
-        offset, start = layout.decode_int(raw), starts[source, partition]
+        applied = applied_offsets(snapshot, places)
+    for (source, partition), offset in applied.items():
+        start = starts[source, partition]
         if offset < start:
             raise LogMismatch(
                 f"the store has applied {source}/{partition} up to offset {offset}, but the log begins at {start}: the events between are "

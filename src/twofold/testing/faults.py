@@ -19,6 +19,7 @@ from twofold.plan.counting import too_far_in_the_future
 from twofold.plan.inputs import MINOR
 from twofold.plan.serving import SourcePlan
 from twofold.runtime.opened import Opened
+from twofold.store.applied import applied_offsets as applied_in
 from twofold.store.base import Snapshot
 from twofold.stream.dead_letters import dead_letters
 from twofold.testing.modes import Truth
@@ -51,8 +52,7 @@ def applied_offsets(opened: Opened) -> dict[Place, int]:
     sources = [source.name for source in opened.compiled.sources.values() if source.time is not None]
     places = [(source, partition) for source in sources for partition in range(opened.home.log.partitions)]
     with opened.home.store.snapshot() as snapshot:
-        stored = snapshot.multi_get([layout.offset_key(*place) for place in places])
-    return {place: layout.decode_int(raw) for place, raw in zip(places, stored, strict=True)}
+        return applied_in(snapshot, places)
 
 
 def _batches(opened: Opened, source: str, partition: int, offset: int = 0) -> list[RecordBatch]:
