@@ -14,14 +14,15 @@ Result = TypeVar("Result")
 
 
 def answered(work: Callable[[], Result], until: Callable[[], bool]) -> Result | None:
-    """What `work()` returns, asked again each second while log or store do not answer; None where `until()` came first."""
-    while not until():
+    """What `work()` returns, asked at least once, again each second while log or store do not answer; None where `until()` came first."""
+    while True:
         try:
             return work()
         except (LogUnavailable, StoreUnavailable) as error:
+            if until():
+                return None
             print(f"will be tried again: {error}", file=sys.stderr, flush=True)
             time.sleep(_RETRY_S)
-    return None
 
 
 def follow(step: Callable[[], int], rest: Callable[[], object], until: Callable[[], bool]) -> None:
