@@ -44,7 +44,9 @@ FAIL_POINTS = {
     "drop.place_updated": "one partition's closed delta is out of its place; its entries are there",
     "sweep.amid": "entries of a dropped delta are deleted; the marker that names it is there",
     "drop.before_generation": "the deltas are gone; the generation before is there still",
-    "load.ids_remembered": "the ids of rows to be loaded are known to the speed layer; the rows are not loaded",
+    "load.staged": "rows to be loaded are in a file of their own; neither store nor table knows of them",
+    "load.ids_remembered": "the ids of rows to be loaded are known to the speed layer, and the load is decided; the table has none of them",
+    "load.rows_written": "the table has the loaded rows; the store still says that they are to come",
     "plan.before_move": "a serving plan is stored; what is live is the one before",
 }
 """Name -> what has been done and what has not when a process comes there. Each stands at exactly one place of the source."""

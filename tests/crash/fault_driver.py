@@ -136,16 +136,17 @@ class Producer:
 
     def send(self, count: int) -> None:
         """New events."""
-        self._append(f"{self._number}/{self._sent}", [self.event() for _ in range(count)])
+        self.append(f"{self._number}/{self._sent}", [self.event() for _ in range(count)])
 
     def send_again(self) -> None:
         """What nobody acknowledged."""
         done = {name for name, *_ in self.read("acknowledged")}
         for name, rows in self.read("sent"):
             if name not in done:
-                self._append(name, rows)
+                self.append(name, rows)
 
-    def _append(self, name: str, rows: list[dict[str, Any]]) -> None:
+    def append(self, name: str, rows: list[dict[str, Any]]) -> None:
+        """These events, under a name of their own."""
         self._note("sent", [name, rows])
         position = self._opened.append("payments", rows)
         self._note("acknowledged", [name, str(position), [row["payment_id"] for row in rows if row["payment_id"] is not None]])
@@ -283,6 +284,24 @@ def check(opened: Any, number: int) -> dict[str, Any]:
     return {"complaints": complaints, "left_over": left_over(opened), "audited": audit.compared, "applied": applied}
 
 
+def load(opened: Any, number: int) -> int:
+    """History of ids that live events may repeat; the version it becomes."""
+    version: int = opened.load("payments", history(number, 20))
+    return version
+
+
+def repeat(opened: Any, number: int, loaded: int, goes_on: bool) -> dict[str, Any]:
+    """Events of the ids that `load` of the number `loaded` had, applied by a worker that `goes_on` as if it had been there all the time.
+
+    Else by one that takes over. Then `check`.
+    """
+    now = opened.home.clock.now_us()
+    Producer(opened, number).append(f"{number}/repeated", [row | {"paid_at": now - i} for i, row in enumerate(history(loaded, 20))])
+    if goes_on:
+        work(opened, number)
+    return check(opened, number)
+
+
 def complaints_of(opened: Any, producer: Producer, is_built: bool) -> list[str]:
     """Broken promises and different values."""
     from twofold.instants import DAY_US, HOUR_US
@@ -411,7 +430,7 @@ def answers(opened: Any, number: int) -> Any:
 LIVES: dict[str, Callable[..., Any]] = {
     work.__name__: work
     for work in (
-        live, met, check, send, work, ingest_for_ever, stream_for_ever, build_for_ever, serve_for_ever, read, answers,
+        live, met, check, load, repeat, send, work, ingest_for_ever, stream_for_ever, build_for_ever, serve_for_ever, read, answers,
     )
 }  # fmt: skip
 

@@ -15,6 +15,7 @@ from fault_driver import Driver, Homes
 from twofold.fail_points import FAIL_POINTS
 
 POINTS = tuple(FAIL_POINTS)
+LOAD_POINTS = ("load.staged", "load.ids_remembered", "archive.writing", "load.rows_written")
 _LIVES_PER_HOME = 16
 
 
@@ -55,6 +56,18 @@ def test_killed_at_a_step_the_first_and_a_later_time(
     home = homes.fresh()
     lives = kill(driver, home, [point, later])
     assert_sound(driver, home, lives + 1, f"killed at {point}, then at {later}")
+
+
+@pytest.mark.parametrize("goes_on", [True, False], ids=["a worker that goes on", "the next worker"])
+@pytest.mark.parametrize("point", LOAD_POINTS)
+def test_a_load_that_was_killed_and_never_repeated(point: str, goes_on: bool, driver: Driver, homes: Homes) -> None:
+    """Live events of its ids come: they are dropped for rows that are there, or counted."""
+    home = homes.fresh()
+    assert driver.ask("load", home, fail_at=point, number=1) is None
+    found = driver.ask("repeat", home, number=2, loaded=1, goes_on=goes_on)
+    assert not found["complaints"], "\n".join(found["complaints"])
+    assert not found["left_over"], "\n".join(found["left_over"])
+    assert found["audited"] > 0
 
 
 def walk_of_all_pairs(points: Sequence[str], rng: random.Random) -> list[str]:

@@ -192,6 +192,16 @@ def duplicates_stamp(key: bytes) -> int:
     return int.from_bytes(key[-16:-8], "big") - 2**63
 
 
+def loading_key(source: str) -> bytes:
+    """Entry of the content of a load that is decided: its ids are known, and its rows are to come into their table."""
+    return META + b"l/" + source.encode()
+
+
+def known_history_key(source: str) -> bytes:
+    """Entry of the history version of a source up to which the index of duplicates knows the ids that it must know."""
+    return META + b"h/" + source.encode()
+
+
 def dead_letter_key(source: str, partition: int, offset: int) -> bytes:
     """Entry of an event that could not be applied."""
     return dead_letter_prefix(partition, source) + offset.to_bytes(8, "big")

@@ -1,25 +1,37 @@
-"""Loading history into a source or table: named by its content, its ids made known to the speed layer first."""
+"""Loading history into a source or table: named by its content, decided in the transaction that lets the speed layer know its ids.
+
+Ids lie in the store and rows in a table, which commit apart. So the rows are staged first. Then one transaction of the store notes the
+ids and that this load is decided: from then on the speed layer drops events for rows that are sure to come. At last the rows go into
+their table. Killed before the decision, nothing was loaded; killed after it, whoever comes next finishes the load.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
+from twofold.errors import Busy, Corrupt, Unavailable
 from twofold.fail_points import fail_point
-from twofold.plan.inputs import all_rows, as_history, stamped
+from twofold.plan import layout
+from twofold.plan.inputs import STAMP, all_rows, as_history, stamped
 from twofold.plan.serving import SourcePlan
-from twofold.progress import Progress
-from twofold.stream.duplicates import history_matters, least_pending, remember_history
+from twofold.progress import Progress, silent
+from twofold.store.base import Transaction, commit
+from twofold.stream.duplicates import has_history, least_pending, remember_history
+from twofold.tables.base import Reading
 from twofold.tables.snapshots import conform_loaded, load_snapshots
+from twofold.tables.staged import StagedRows
 
 if TYPE_CHECKING:
     from twofold.runtime.opened import Opened
 
-_LOCK_WAIT_S = 600.0
-_ROWS_PER_DIGEST = 500_000
+LOCK_WAIT_S = 600.0
+_ROWS_PER_DIGEST = _ROWS_PER_LOOK = 500_000
 
 
 def load(project: Opened, source: str, table: Any, at_us: int | None, progress: Progress) -> int:
@@ -29,12 +41,12 @@ def load(project: Opened, source: str, table: Any, at_us: int | None, progress: 
     frame, taken = conform_loaded(plan, table, at_us)
     content = content_of(frame, str(sorted(taken)) if taken else "")
     tables = project.home.tables
-    with project.home.lock("load", _LOCK_WAIT_S):
-        _remember_ids(project, plan, frame)
-        fail_point("load.ids_remembered")
+    with project.home.lock("load", LOCK_WAIT_S):
         if taken:
             return load_snapshots(tables, plan, frame, taken, content)
-        return tables.load(source, stamped(plan, frame), content, plan.time, progress)
+        if not _has_ids(plan):
+            return tables.load(source, stamped(plan, frame), content, plan.time, progress)
+        return _load_ids_and_rows(project, plan, stamped(plan, frame), content, progress)
 
 
 def content_of(frame: pl.DataFrame, more: str) -> str:
@@ -48,20 +60,144 @@ def content_of(frame: pl.DataFrame, more: str) -> str:
     return digest.hexdigest()
 
 
-def _remember_ids(project: Opened, plan: SourcePlan, frame: pl.DataFrame) -> None:
-    """Let the speed layer know the ids of rows to be loaded.
+def finish_loads(project: Opened, sources: Iterable[str] | None = None, wait_s: float = 0.0, may_be_elsewhere: bool = False) -> None:
+    """Finish loads (of these sources) that were decided and then killed; let the index have loaded ids that the store does not know.
 
-    Before they are: no build on the new version can then begin a delta that counts one of them again.
+    Called before anybody looks at the loaded rows of these sources, or begins to apply events. While a load goes on it does nothing, for
+    that one finishes itself, but where `wait_s` says so waits, and raises Busy after that. Raises Corrupt where the rows of a decided load
+    are gone, which `may_be_elsewhere` takes for a home whose tables are on another machine.
     """
-    if plan.dedupe_us is None:
-        return
+    plans = [project.compiled.source(name) for name in (project.compiled.sources if sources is None else sources)]
+    due = [plan for plan in plans if _has_ids(plan) and _is_unfinished(project, plan)]
+    with contextlib.ExitStack() as stack:
+        try:
+            if due:
+                stack.enter_context(project.home.lock("load", wait_s))
+        except Busy:
+            if wait_s:
+                raise
+            return
+        for plan in due:
+            if not may_be_elsewhere or _has_rows(project, plan):
+                _finish(project, plan)
+
+
+def _has_ids(plan: SourcePlan) -> bool:
+    return plan.dedupe_us is not None and plan.id is not None
+
+
+def _staged(project: Opened) -> StagedRows:
+    return StagedRows(project.home.settings.tables_folder)
+
+
+def _state(project: Opened, plan: SourcePlan) -> tuple[str | None, int]:
+    """(content of a load that is decided and not finished, history version up to which the store knows ids)."""
+    with project.home.store.snapshot() as snapshot:
+        decided, known = snapshot.multi_get([layout.loading_key(plan.name), layout.known_history_key(plan.name)])
+    return None if decided is None else decided.decode(), layout.decode_int(known)
+
+
+def _is_unfinished(project: Opened, plan: SourcePlan) -> bool:
+    decided, known = _state(project, plan)
+    return decided is not None or known < project.home.tables.history_version(plan.name) or _staged(project).has(plan.name)
+
+
+def _has_rows(project: Opened, plan: SourcePlan) -> bool:
+    """Whether the rows of a decided load, if there is one, are on this home: in their table, or on their way."""
+    decided, _ = _state(project, plan)
+    if decided is None or project.home.tables.loaded(plan.name, decided) is not None:
+        return True
+    return _staged(project).has(plan.name)
+
+
+def _load_ids_and_rows(project: Opened, plan: SourcePlan, frame: pl.DataFrame, content: str, progress: Progress) -> int:
+    """Load rows whose ids log events may repeat; the caller has the lock for it."""
+    tables = project.home.tables
+    if _state(project, plan)[0] == content:
+        _finish(project, plan, frame, progress)
+    elif _is_unfinished(project, plan):
+        _finish(project, plan)
+    if (version := tables.loaded(plan.name, content)) is not None:
+        return version
+    if _decide(project, plan, frame, content):
+        return _finish(project, plan, frame, progress)
+    version = tables.load(plan.name, frame, content, plan.time, progress)
+    _note_known(project, plan, version, is_lost=False)
+    return version
+
+
+def _decide(project: Opened, plan: SourcePlan, frame: pl.DataFrame, content: str) -> bool:
+    """Stage the rows, then note their ids and that they are to come; False, and nothing is done, where the index needs none of them.
+
+    The ids are known before the rows can be seen: no build on the new version can begin a delta that counts one of them again.
+    """
     home = project.home
     latest = home.tables.history_version(plan.name)
-    loaded = as_history(plan, frame, latest + 1)
     with home.store.snapshot() as snapshot:
         since_us = least_pending(snapshot, home.log, plan.name, home.clock.now_us())
-        if not history_matters(snapshot, plan, loaded, since_us):
-            return
-    rows = all_rows(plan.columns, home.tables.history(plan.name, latest), loaded)
-    with home.store.transaction() as txn:
+        if not ((frame[STAMP] > since_us - (plan.dedupe_us or 0)).any() or has_history(snapshot, plan.name)):
+            return False
+    _staged(project).write(plan.name, content, frame)
+    fail_point("load.staged")
+    rows = all_rows(plan.columns, home.tables.history(plan.name, latest), as_history(plan, frame, latest + 1))
+
+    def decide(txn: Transaction) -> None:
         remember_history(txn, plan, rows, since_us)
+        txn.put(layout.loading_key(plan.name), content.encode())
+
+    commit(home.store, decide)
+    fail_point("load.ids_remembered")
+    return True
+
+
+def _finish(project: Opened, plan: SourcePlan, frame: pl.DataFrame | None = None, progress: Progress = silent) -> int:
+    """Give the rows of a decided load (`frame`, or as they were staged) to their table; returns the history version.
+
+    Where none is decided, an index that does not know all loaded ids is made to. Nothing staged stays.
+    """
+    tables, staged = project.home.tables, _staged(project)
+    decided, known = _state(project, plan)
+    if decided is not None:
+        if tables.loaded(plan.name, decided) is None:
+            _load_decided(project, plan, decided, staged.read(plan.name, decided) if frame is None else frame, progress)
+        fail_point("load.rows_written")
+    version = tables.history_version(plan.name)
+    if decided is not None or known < version:
+        _note_known(project, plan, version, is_lost=decided is None)
+    staged.drop(plan.name)
+    return version
+
+
+def _load_decided(project: Opened, plan: SourcePlan, content: str, frame: pl.DataFrame | None, progress: Progress) -> None:
+    if frame is None:
+        raise Corrupt(
+            f"a load into {plan.name!r} was decided and its rows are gone from {project.home.settings.tables_folder / 'loading'}; load the "
+            "same rows again, or remove the store and run `twofold build`"
+        )
+    try:
+        project.home.tables.load(plan.name, frame, content, plan.time, progress)
+    except Unavailable as error:
+        raise Unavailable(f"{error}; its rows are kept, and the next load, build or look at this history adds them") from error
+
+
+def _note_known(project: Opened, plan: SourcePlan, version: int, is_lost: bool) -> None:
+    """Let the store say that it knows the loaded ids up to `version`; where they are lost, have it know them first."""
+    home, rows = project.home, None
+    with home.store.snapshot() as snapshot:
+        since_us = least_pending(snapshot, home.log, plan.name, home.clock.now_us()) if is_lost else 0
+        if is_lost and (has_history(snapshot, plan.name) or _is_any_young(project, plan, version, since_us)):
+            rows = all_rows(plan.columns, home.tables.history(plan.name, version))
+
+    def note(txn: Transaction) -> None:
+        if rows is not None:
+            remember_history(txn, plan, rows, since_us)
+        txn.delete(layout.loading_key(plan.name))
+        txn.put(layout.known_history_key(plan.name), layout.encode_int(version))
+
+    commit(home.store, note)
+
+
+def _is_any_young(project: Opened, plan: SourcePlan, version: int, since_us: int) -> bool:
+    """Whether an event of an arrival from `since_us` on could repeat a loaded one."""
+    reading = Reading(version, bounds={STAMP: (since_us - (plan.dedupe_us or 0) + 1, None)})
+    return any(frame.height for frame in project.home.tables.batches(plan.name, reading, _ROWS_PER_LOOK))

@@ -56,6 +56,7 @@ class Opened:
 
         Takes Polars, Arrow or pandas tables, LazyFrames, lists of dicts, paths of Parquet or CSV. Integers fit float columns, NaN is
         null, extra columns are left out. The same content again changes nothing. Reads see it once a generation is built on it.
+        All of it is loaded or nothing, also where the process is killed: what was decided by then, the next load or build finishes.
         `at` is when the snapshot was taken, for a table with `snapshots=True` whose rows do not say it.
         """
         from twofold.runtime.loading import load
@@ -112,9 +113,11 @@ class Opened:
         Makes the speed layer follow the project's views first, unless a worker process does so already.
         """
         from twofold.batch.generation import Builder
+        from twofold.runtime.loading import finish_loads
         from twofold.runtime.running import has_worker
 
         with self.home.lock("build", _BUILD_WAIT_S):
+            finish_loads(self)
             if not has_worker(self.home):
                 self.catch_up()
             base_us = self.home.clock.now_us() if at is None else to_us(at)
@@ -207,9 +210,11 @@ class Opened:
         """All events of a source that count, as they are now; which are duplicates is decided again only where there are new ones."""
         from twofold.batch.events import present_events
         from twofold.batch.joining import loaded_joins
+        from twofold.runtime.loading import finish_loads
         from twofold.runtime.lost_tail import refuse_lost_tail
 
         plan = self.compiled.source(source)
+        finish_loads(self, [source])
         history = self.home.tables.history_version(source)
         ends = self.home.log.end_offsets([source])
         cut = tuple(ends[source, partition] for partition in range(self.home.log.partitions))

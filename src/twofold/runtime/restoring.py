@@ -1,7 +1,7 @@
 """What a new store must know before its worker begins, when a home goes on without the store that it had.
 
 The log may not hold its beginning any more: the archive does, and the next build folds it. And ids of loaded history, and of events that
-were dropped from the log, may come again: the index of duplicates has them from the tables.
+were dropped from the log, may come again: the index of duplicates has them from the tables (of history see `runtime.loading`).
 """
 
 from __future__ import annotations
@@ -13,10 +13,11 @@ import polars as pl
 from twofold.algebra.base import LOG_ORDER
 from twofold.errors import LogMismatch
 from twofold.plan import layout
-from twofold.plan.inputs import MAJOR, STAMP, all_rows
+from twofold.plan.inputs import MAJOR, STAMP
 from twofold.plan.serving import SourcePlan
+from twofold.runtime.loading import LOCK_WAIT_S, finish_loads
 from twofold.store.base import Transaction, commit
-from twofold.stream.duplicates import least_pending, remember, remember_history
+from twofold.stream.duplicates import remember
 from twofold.stream.worker import Worker
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def new_worker(project: Opened) -> Worker:
         for source in project.compiled.sources.values():
             if source.time is not None:
                 _begin(project, source)
-                _remember_history(project, source)
+    finish_loads(project, wait_s=LOCK_WAIT_S if is_new else 0.0, may_be_elsewhere=True)
     return Worker(project.compiled, home.log, home.store, home.bell)
 
 
@@ -78,15 +79,3 @@ def _ids(project: Opened, source: SourcePlan, starts: tuple[int, ...]) -> pl.Dat
         young = frame.filter((pl.col(MAJOR) >= LOG_ORDER) & (pl.col(STAMP) > since_us), pl.col(source.id).is_not_null())
         found.append(young.select(MAJOR, STAMP, id=source.id))
     return pl.concat(found[1:] or found)
-
-
-def _remember_history(project: Opened, source: SourcePlan) -> None:
-    """Remember the ids of loaded history that an event still in the log, or to come, may repeat."""
-    home = project.home
-    version = home.tables.history_version(source.name)
-    if version == 0 or source.dedupe_us is None:
-        return
-    rows = all_rows(source.columns, home.tables.history(source.name, version))
-    with home.store.snapshot() as snapshot:
-        since_us = least_pending(snapshot, home.log, source.name, home.clock.now_us())
-    commit(home.store, lambda txn: remember_history(txn, source, rows, since_us))

@@ -56,7 +56,7 @@ def _known(txn: Transaction, source: str, partition: int, identities: Sequence[b
     unique = list(dict.fromkeys(identities))
     found: dict[bytes, int] = {}
     for place in (partition, None):
-        if place is None and not _has_history(txn, source):
+        if place is None and not has_history(txn, source):
             continue
         stored = txn.multi_get([duplicate_key(source, place, identity) for identity in unique])
         for identity, raw in zip(unique, stored, strict=True):
@@ -65,7 +65,7 @@ def _known(txn: Transaction, source: str, partition: int, identities: Sequence[b
     return found
 
 
-def _has_history(snapshot: Snapshot, source: str) -> bool:
+def has_history(snapshot: Snapshot, source: str) -> bool:
     """Whether the index knows ids of loaded history."""
     return any(True for _ in snapshot.scan(duplicates_prefix(source, None), 1))
 
@@ -87,20 +87,12 @@ def _remember(txn: Transaction, source: str, partition: int | None, events: dict
 
 def least_pending(snapshot: Snapshot, log: EventLog, source: str, now_us: int) -> int:
     """The least arrival that an event of a source can have which the speed layer has not applied yet."""
-    least = now_us
+    least, starts = now_us, log.start_offsets([source])
     for (_, partition), end in log.end_offsets([source]).items():
-        offset = decode_int(snapshot.get(layout.offset_key(source, partition)))
+        offset = max(decode_int(snapshot.get(layout.offset_key(source, partition))), starts[source, partition])
         if offset < end:
             least = min([least, *(batch.arrival_us for batch in log.read(source, partition, offset, 1))])
     return least
-
-
-def history_matters(snapshot: Snapshot, source: SourcePlan, loaded: pl.DataFrame, since_us: int) -> bool:
-    """Whether rows to be loaded change what the index must know of history: a log event may repeat some, or it knows of some."""
-    if source.dedupe_us is None or source.id is None:
-        return False
-    is_young = (loaded[STAMP] > since_us - source.dedupe_us).any()
-    return is_young or _has_history(snapshot, source.name)
 
 
 def remember_history(txn: Transaction, source: SourcePlan, history: pl.DataFrame, since_us: int) -> None:

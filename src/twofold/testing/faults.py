@@ -166,6 +166,7 @@ def left_over(opened: Opened) -> list[str]:
             found += [f"delta entry {key!r}" for key, _ in snapshot.scan(layout.deltas_of(partition)) if not key.startswith(live)]
     found += [f"generation {name}" for name in store.generations() if name not in named]
     found += [f"temporary generation {path.name}" for path in (home.settings.home / "store").glob("generations/*.tmp")]
+    found += [f"rows on their way {path}" for path in home.settings.tables_folder.glob("loading/*/*")]
     return found + [f"rows of a table {path}" for path in home.tables.left_over()]
 
 
