@@ -56,21 +56,25 @@ def test_a_letter_sent_again_is_a_new_event_and_gone(opened: Any, clock: tw.Manu
     assert opened.features("card", ["far"])["n_1d"].to_list() == [3]
 
 
-def test_a_process_killed_between_append_and_removal_counts_the_event_once(opened: Any, clock: tw.ManualClock, monkeypatch: Any) -> None:
+@pytest.mark.parametrize(("identity", "counted"), [("far0", 1), (None, 2)], ids=["with an id", "without"])
+def test_a_process_killed_between_append_and_removal_counts_the_event_once_where_it_has_an_id(
+    opened: Any, clock: tw.ManualClock, monkeypatch: Any, identity: str | None, counted: int
+) -> None:
     from twofold.runtime import replaying
 
     clock.advance("3d")
+    rows = {(0, 0): {**FAR[0], "payment_id": identity}}
 
     def killed(*_: Any) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(replaying, "_delete", killed)
     with pytest.raises(KeyboardInterrupt):
-        opened.replay("payments", [(0, 0)])
+        opened.replay("payments", rows=rows)
     monkeypatch.undo()
-    assert opened.replay("payments", [(0, 0)]).appended == 1
+    assert opened.replay("payments", rows=rows).appended == 1
     opened.catch_up()
-    assert opened.features("card", ["far"])["n_1d"].to_list() == [1]
+    assert opened.features("card", ["far"])["n_1d"].to_list() == [counted]
 
 
 def test_corrected_rows_take_the_place_of_bad_ones(opened: Any, clock: tw.ManualClock) -> None:

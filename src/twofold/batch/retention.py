@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from twofold.fail_points import fail_point
 from twofold.log.base import TrimmableLog
 from twofold.plan import layout
 from twofold.plan.compile import CompiledProject
@@ -23,6 +24,7 @@ def drop_archived(project: CompiledProject, log: TrimmableLog, store: Store, tab
         end = min(reached, tables.archived(*place))
         before_offset = _arrived_before(log, *place, starts[place], end, before_us)
         if before_offset > starts[place]:
+            fail_point("retention.before_trim")
             starts[place] = log.trim(*place, before_offset)
     return starts
 

@@ -13,6 +13,7 @@ import zlib
 from pathlib import Path
 
 from twofold.errors import Corrupt
+from twofold.fail_points import fail_point
 from twofold.log.file_lock import FileLock
 from twofold.log.sqlite_file import connect, translated
 
@@ -43,6 +44,8 @@ def trim(path: Path, source: str, partition: int, before_offset: int, timeout_s:
             while True:
                 with lock.held(time.monotonic() + timeout_s):
                     dropped = _drop_some(connection, path, source, partition, before_offset)
+                    if dropped:
+                        fail_point("trim.after_commit")
                 if not dropped:
                     return start_of(connection, path, source, partition)
     finally:
@@ -65,8 +68,10 @@ def _drop_some(connection: sqlite3.Connection, path: Path, source: str, partitio
             start, size = first_offset + count, size + size_bytes
         if ids:
             connection.executemany("DELETE FROM batch WHERE id = ?", ids)
+            fail_point("trim.rows_deleted")
             values = source, partition, start, _crc32(source, partition, start)
             connection.execute("INSERT OR REPLACE INTO start VALUES (?, ?, ?, ?)", values)
+            fail_point("trim.before_commit")
         connection.execute("COMMIT")
     except BaseException:
         if connection.in_transaction:

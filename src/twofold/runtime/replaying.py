@@ -9,6 +9,7 @@ import msgspec
 import polars as pl
 
 from twofold.errors import DataError
+from twofold.fail_points import fail_point
 from twofold.instants import to_us
 from twofold.plan.counting import FUTURE_TOLERANCE_US
 from twofold.plan.layout import dead_letter_key
@@ -82,8 +83,10 @@ def replay(project: Opened, source: str, places: Collection[Place] | None, rows:
             report.refused[f"{letter.partition}/{letter.offset}"] = str(error)
             continue
         report.appended += 1
+        fail_point("replay.appended")
         # Only now: killed in between, the event comes twice, which its id makes harmless; the other way round it would be lost.
         _delete(project, letter)
+        fail_point("replay.removed")
     return report
 
 

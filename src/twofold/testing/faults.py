@@ -6,40 +6,48 @@ also `assert not left_over(opened)`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
+import polars as pl
 
 from twofold.algebra.base import LOG_ORDER
-from twofold.log.base import Position, RecordBatch
+from twofold.log.base import Position
 from twofold.log.records import decoded
 from twofold.plan import layout
 from twofold.plan.counting import too_far_in_the_future
-from twofold.plan.inputs import MINOR
+from twofold.plan.inputs import MAJOR, MINOR
 from twofold.plan.serving import SourcePlan
 from twofold.runtime.opened import Opened
 from twofold.store.applied import applied_offsets as applied_in
 from twofold.store.base import Snapshot
 from twofold.stream.dead_letters import dead_letters
+from twofold.testing.appended import appended, held_batches
 from twofold.testing.modes import Truth
 
 Place = tuple[str, int]
 """A source and a partition of it."""
+Letter = tuple[str, int, int]
+"""Source, partition and offset of a dead letter."""
 
 
 def broken_promises(
-    opened: Opened, acknowledged: Iterable[tuple[str, Sequence[str]]], applied_before: Mapping[Place, int] | None = None
+    opened: Opened,
+    acknowledged: Iterable[tuple[str, Sequence[str]]],
+    applied_before: Mapping[Place, int] | None = None,
+    replayed: Collection[Letter] = (),
 ) -> list[str]:
     """What is wrong with log, offsets, dead letters, pointers and the index of duplicates; empty where all is well.
 
     `acknowledged` are (position, ids of its events in any order) of every append that was answered. `applied_before` are applied
-    offsets as they were seen earlier. That values are right is another question: see `twofold.testing.modes`.
+    offsets as they were seen earlier, `replayed` the dead letters that may have been replayed or dropped since.
+    That values are right is another question: see `twofold.testing.modes`.
     """
     broken = [*_lost(opened, acknowledged)]
     for source in opened.compiled.sources.values():
         if source.time is not None:
-            broken += _balance(opened, source, applied_before or {})
+            broken += _balance(opened, source, applied_before or {}, replayed)
     with opened.home.store.snapshot() as snapshot:
         broken += _pointers(opened, snapshot)
         for source in opened.compiled.sources.values():
@@ -55,19 +63,13 @@ def applied_offsets(opened: Opened) -> dict[Place, int]:
         return applied_in(snapshot, places)
 
 
-def _batches(opened: Opened, source: str, partition: int, offset: int = 0) -> list[RecordBatch]:
-    end = opened.home.log.end_offsets([source])[source, partition]
-    return opened.home.log.read(source, partition, offset, end) if offset < end else []
-
-
 def _lost(opened: Opened, acknowledged: Iterable[tuple[str, Sequence[str]]]) -> Iterator[str]:
     """Acknowledged events that do not lie below their position."""
     first: dict[tuple[Place, str], int] = {}
     for source in opened.compiled.sources.values():
-        for partition in range(opened.home.log.partitions) if source.id is not None else ():
-            frame, _ = decoded(_batches(opened, source.name, partition), source)
-            for identity, offset in frame.select(source.id, MINOR).iter_rows():
-                first.setdefault(((source.name, partition), identity), offset)
+        if source.id is not None:
+            for identity, major, offset in appended(opened, source).select(source.id, MAJOR, MINOR).sort(MINOR).iter_rows():
+                first.setdefault(((source.name, major - LOG_ORDER), identity), offset)
     for text, ids in acknowledged:
         position, missing = Position.parse(text), set(ids)
         if position.log != opened.home.log.uuid:
@@ -82,21 +84,28 @@ def _lost(opened: Opened, acknowledged: Iterable[tuple[str, Sequence[str]]]) -> 
             yield f"acknowledged at {text}, but not in the log there: {sorted(missing)}"
 
 
-def _balance(opened: Opened, source: SourcePlan, before: Mapping[Place, int]) -> Iterator[str]:
-    """In = applied + dead letters + duplicates, by a decision of its own on every event; offsets lie in the log and do not go back."""
+def _balance(opened: Opened, source: SourcePlan, before: Mapping[Place, int], replayed: Collection[Letter]) -> Iterator[str]:
+    """In = applied + dead letters + duplicates, by a decision of its own on every event; offsets lie in the log and do not go back.
+
+    Undecodable batches are looked at as long as the log has them.
+    """
     applied = applied_offsets(opened)
-    ends = opened.home.log.end_offsets([source.name])
+    starts, ends = opened.home.log.start_offsets([source.name]), opened.home.log.end_offsets([source.name])
+    rows = appended(opened, source)
+    too_far = rows.filter(too_far_in_the_future(source)) if rows.height else rows
     with opened.home.store.snapshot() as snapshot:
         letters = list(dead_letters(snapshot, opened.home.log.partitions, source.name))
     for partition in range(opened.home.log.partitions):
         place = source.name, partition
         if not before.get(place, 0) <= applied[place] <= ends[place]:
             yield f"{place} is applied up to {applied[place]}, was up to {before.get(place, 0)}, and the log ends at {ends[place]}"
-        frame, unreadable = decoded(_batches(opened, *place), source)
-        far = frame.filter(too_far_in_the_future(source))[MINOR].to_list() if frame.height else []
+        _, unreadable = decoded(held_batches(opened, *place), source)
+        far = too_far.filter(pl.col(MAJOR) == LOG_ORDER + partition)[MINOR].to_list()
         expected = dict.fromkeys(far, 1) | {found.batch.first_offset: found.batch.count for found in unreadable}
-        expected = {offset: count for offset, count in expected.items() if offset < applied[place]}
-        got = {letter.offset: letter.count for letter in letters if letter.partition == partition}
+        mine = [letter for letter in letters if letter.partition == partition]
+        got = {letter.offset: letter.count for letter in mine if letter.row is not None or letter.offset >= starts[place]}
+        gone = {offset for offset in expected if offset not in got and (*place, offset) in replayed}
+        expected = {offset: count for offset, count in expected.items() if offset < applied[place] and offset not in gone}
         if got != expected:
             yield f"{place} has dead letters {got}, by the log they are {expected} (offset: how many)"
 

@@ -17,7 +17,6 @@ from twofold.algebra.windows import RAW_EVENTS, RAW_SPAN_US, SLACK_US
 from twofold.definitions.table import DELETED
 from twofold.instants import DAY_US, to_us
 from twofold.keys import Key
-from twofold.log.records import decoded
 from twofold.plan import layout, reference
 from twofold.plan.compile import CompiledView
 from twofold.plan.inputs import MAJOR, MINOR, POLARS_TYPES, STAMP, TIME, all_rows, prepared
@@ -28,6 +27,7 @@ from twofold.plan.schedule import previous_fire
 from twofold.plan.serving import FeaturePlan, SourcePlan, ViewPlan
 from twofold.runtime.opened import Opened
 from twofold.serve.features import FeatureReader, KeyRead
+from twofold.testing.appended import appended
 from twofold.testing.laws import same_value
 
 _MOST_DIFFERENCES = 20
@@ -62,9 +62,9 @@ class Parity:
 
 
 class Truth:
-    """What history and log say about one view, from the log itself and in plain loops: no archive, no store, no index of duplicates.
+    """What history and log say about one view, from the log itself and in plain loops: no store, no index of duplicates.
 
-    `events` are those that count, in the form of the reference.
+    `events` are those that count, in the form of the reference. Only what retention has dropped from the log is read from the archive.
     """
 
     def __init__(self, opened: Opened, view: str) -> None:
@@ -86,12 +86,10 @@ class Truth:
 
 def _counted(opened: Opened, source: SourcePlan) -> pl.DataFrame:
     """The events of a source that count."""
-    tables, log = opened.home.tables, opened.home.log
+    tables = opened.home.tables
     frames = [tables.history(source.name, tables.history_version(source.name))]
-    for partition in range(log.partitions) if source.time is not None else ():
-        end = log.end_offsets([source.name])[source.name, partition]
-        batches = log.read(source.name, partition, 0, end) if end else []
-        frames.append(decoded(batches, source)[0])
+    if source.time is not None:
+        frames.append(appended(opened, source))
     frame = _joined(opened, source, all_rows(source.stored, *frames))
     if source.time is not None:
         is_log, ahead = pl.col(MAJOR) >= LOG_ORDER, pl.col(source.time).to_physical() - pl.col(STAMP)
