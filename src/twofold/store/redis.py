@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Any, NoReturn, Self
 
 from twofold.errors import Conflict, Corrupt, DataError, StoreUnavailable
+from twofold.fail_points import fail_point
 from twofold.store.base import SHARD_BYTES
 from twofold.store.records import sealed, unsealed
 from twofold.store.redis_generations import RedisGeneration, RedisGenerations
@@ -134,10 +135,12 @@ class RedisStore:
         deletes = [key for key, value in changes.items() if value is None]
         arguments: tuple[bytes | int, ...] = (place.version, version or b"", os.urandom(_ID_BYTES), len(puts) // 2, *puts, *deletes)
         function = "commit" if puts else "commit_deletes"
+        fail_point("redis.before_commit")
         try:
             answer, is_lost = self._servers.call(function, place.keys, arguments), False
         except AnswerLost:
             answer, is_lost = self._again(function, place, arguments), True
+        fail_point("redis.after_commit")
         if answer != b"conflict":
             return
         where = f"shard {shard.hex()} of {self._servers.what}"

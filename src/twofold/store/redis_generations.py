@@ -17,6 +17,7 @@ from itertools import chain, islice
 from zlib import crc32
 
 from twofold.errors import Corrupt, StoreUnavailable
+from twofold.fail_points import fail_point
 from twofold.store.records import ascending, file_name_of, sealed, unsealed
 from twofold.store.servers import Command, Servers
 
@@ -71,13 +72,17 @@ class RedisGenerations:
         try:
             count = unfinished.fill(chain(first, ordered))
             record = place.record(count)
+            fail_point("redis_generation.filled")
             self._servers.call("announce", self._keys, (record, _PUBLISH_S), is_repeatable=True)
+            fail_point("redis_generation.announced")
             unfinished.finish()
+            fail_point("redis_generation.before_publish")
         except BaseException:
             with contextlib.suppress(Exception):  # they expire, or are loose
                 unfinished.give_up()
             raise
         self._publish(name, record)  # if its answer is lost, it may have its name: nothing may be removed
+        fail_point("redis_generation.after_publish")
         self._let_go()
         return count
 
@@ -98,6 +103,7 @@ class RedisGenerations:
     def drop(self, name: str) -> None:
         """See `Store.drop_generation`."""
         self._servers.call("publish", self._keys, (_encoded(name), b""), is_repeatable=True)
+        fail_point("redis_generation.unnamed")
         self._let_go()
 
     def _let_go(self) -> None:
@@ -105,6 +111,7 @@ class RedisGenerations:
         for record in self._servers.call("condemned", self._keys, (), is_repeatable=True):
             place = _place_of(self._name, record)
             self._servers.ask([("EXPIRE", bucket, _GRACE_S) for bucket in place.buckets], is_repeatable=True)
+            fail_point("redis_generation.expiring")
             self._servers.ask([("HDEL", self._keys[1], b"d" + record)], is_repeatable=True)
 
 
@@ -146,6 +153,7 @@ class _Unfinished:
             self._said = time.monotonic()
         if commands:
             self._servers.ask(commands)
+            fail_point("redis_generation.writing")
 
     def finish(self) -> None:
         """Mark all buckets as whole, and keep them. Raises StoreUnavailable where states are missing."""
@@ -153,6 +161,7 @@ class _Unfinished:
         for name in ("HSET", "PERSIST"):
             marker = (place.identity, sealed(place.identity, b"whole")) if name == "HSET" else ()
             self._servers.ask([(name, bucket, *marker) for bucket in place.buckets])
+            fail_point("redis_generation.finishing")
         sizes = self._servers.ask([("HLEN", bucket) for bucket in place.buckets])
         if sizes != [count + 1 for count in self._counts]:
             raise StoreUnavailable(f"{self._servers.what} has lost states of a generation while it was written; write it again")

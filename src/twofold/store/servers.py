@@ -35,6 +35,7 @@ from redis.exceptions import (
 from redis.retry import Retry
 
 from twofold.errors import DefinitionError, StoreUnavailable
+from twofold.fail_points import fail_point
 from twofold.settings import REDIS_SCHEMES
 
 Command = Sequence[bytes | str | int]
@@ -201,20 +202,22 @@ class _OneServer(_Calls):
             connection = self._connection_class(**self._kwargs)
         try:
             try:
-                return self._ask(connection, commands)
+                return self._ask(connection, commands, is_repeatable)
             except redis.ConnectionError:
                 if not is_repeatable:
                     raise
-            return self._ask(self._connection_class(**self._kwargs), commands)
+            return self._ask(self._connection_class(**self._kwargs), commands, is_repeatable)
         except RedisError as error:
             _raise(error, self.what)
             raise
 
-    def _ask(self, connection: Connection, commands: Sequence[Command]) -> list[Any]:
+    def _ask(self, connection: Connection, commands: Sequence[Command], is_repeatable: bool) -> list[Any]:
         answers: list[Any] = []
         failure: ResponseError | None = None
         try:
             connection.send_packed_command(connection.pack_commands(commands), check_health=False)
+            if not is_repeatable:
+                fail_point("redis.sent")
             for _ in commands:
                 try:
                     answers.append(connection.read_response())
