@@ -274,6 +274,30 @@ def test_a_key_is_never_taken_for_another_that_shares_its_slot(store: Store, mon
         assert content(store) == {one: b"one"}
 
 
+def test_snapshots_share_a_version_only_where_they_show_the_same_entries(store: Store) -> None:
+    seen = set()
+    for value in (b"1", b"2", b"1", None):
+        with store.transaction() as transaction:
+            assert transaction.version is None
+            transaction.delete(b"a") if value is None else transaction.put(b"a", value)
+        for _ in range(2):
+            with store.snapshot() as snapshot:
+                seen.add((snapshot.version, snapshot.get(b"a"), value))
+    versions = [version for version, _, _ in seen]
+    assert all(found == value for _, found, value in seen)
+    assert versions == [None] * 3 if store.has_many_writers else len(set(versions)) == len(versions) == 4
+
+
+def test_a_snapshot_keeps_its_version_while_others_commit(embedded: Store) -> None:
+    put(embedded, a=b"1")
+    with embedded.snapshot() as before:
+        version = before.version
+        put(embedded, a=b"2")
+        with embedded.snapshot() as after:
+            assert before.version == version != after.version
+            assert [before.get(b"a"), after.get(b"a")] == [b"1", b"2"]
+
+
 def test_a_snapshot_does_not_see_later_commits(embedded: Store) -> None:
     store = embedded
     put(store, a=b"1", b=b"2")

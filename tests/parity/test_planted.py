@@ -101,10 +101,10 @@ def _a_read_changes_a_state(patch: pytest.MonkeyPatch) -> None:
     """What a mutable merge does: the next read begins with a state that is not zero."""
     original = reading.read
 
-    def read(words: Any, starts: Any, t: int, p: Any, areas: Any, *rest: Any) -> bool:
-        is_exact = original(words, starts, t, p, areas, *rest)
+    def read(words: Any, end: int, t: int, exact_from: int, p: Any, areas: Any, *rest: Any) -> int:
+        unlike_present = original(words, end, t, exact_from, p, areas, *rest)
         areas[-1][0] += 1
-        return bool(is_exact)
+        return int(unlike_present)
 
     patch.setattr(reading, "read", read)
 

@@ -64,6 +64,10 @@ class _AroundSnapshot:
     def __exit__(self, *error: Any) -> None:
         self.inner.__exit__(*error)
 
+    @property
+    def version(self) -> int | None:
+        return self.snapshot.version
+
     def multi_get(self, keys: Sequence[bytes]) -> list[bytes | None]:
         found = self.snapshot.multi_get(keys)
         action, self.owner.after_pointers = self.owner.after_pointers, lambda: None

@@ -6,7 +6,7 @@ import numpy as np
 from numba import njit
 
 from twofold.algebra import programme, states
-from twofold.algebra.kinds import WIDE
+from twofold.algebra.kinds import AHEAD, WIDE
 from twofold.algebra.tiles import BASE, EVENT, FOLDED_MAX, HEADER, MAJOR, MINOR, RAW, TILES, TIME, VALID
 from twofold.algebra.wide import wide_words
 from twofold.algebra.windows import SLACK_US
@@ -14,21 +14,21 @@ from twofold.instants import BEGIN_US
 
 
 @njit(cache=True)
-def read(words, part_starts, t, p, areas, out, out_floats, out_status):
-    """Write every feature at t; returns whether the answer is exact (else it is to be called `ahead`).
+def read(words, end, t, exact_from, p, areas, out, out_status):
+    """Write every feature at t; returns how many are not PRESENT, -1 where the answer is not exact (all are AHEAD then).
 
-    `words[part_starts[i]:part_starts[i+1]]` is blob i, perhaps empty. `areas` are windows + 1 rows of `programme.new_areas`. `out`
-    receives words (`out_floats` is the same memory), each feature's where the programme places them; those of wide values are
-    references into `words`.
+    `words[:end]` are blobs, none of them empty, each behind a word that says where it ends; below `exact_from` nothing is exact.
+    `areas` are windows + 1 rows of `programme.new_areas`. `out` receives words, each feature's where the programme places them; those
+    of wide values are references into `words`. `out_status` receives a code a feature.
     """
     tails, heads, order = _bounds(t, p)
     touched = np.zeros(tails.size, np.bool_)
-    is_exact = True
-    for part in range(part_starts.size - 1):
-        if part_starts[part] < part_starts[part + 1]:
-            is_exact = _spread(words, part_starts[part], t, tails, heads, order, p, areas, touched) and is_exact
+    is_exact, at = t >= exact_from, 0
+    while at < end:
+        is_exact = _spread(words, at + 1, t, tails, heads, order, p, areas, touched) and is_exact
+        at = words[at]
     kinds, value_kinds, _, bases = programme.slots_of(p)
-    total = areas[tails.size]
+    total, out_floats = areas[tails.size], out.view(np.float64)
     for place in range(order.size):
         window = order[place]
         if touched[window]:
@@ -43,7 +43,10 @@ def read(words, part_starts, t, p, areas, out, out_floats, out_status):
         for window in range(tails.size):
             if touched[window]:
                 states.clear(areas[window], bases[slot], kinds[slot])
-    return is_exact
+    if not is_exact:
+        out_status[:] = AHEAD
+        return -1
+    return np.count_nonzero(out_status)
 
 
 @njit(cache=True)

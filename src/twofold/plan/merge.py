@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-import itertools
 import struct
 import threading
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
 
-import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
 from twofold.algebra import reading, tiles
-from twofold.algebra.kinds import AHEAD, EMPTY, PRESENT, STALE, STATUSES, ZERO_IF_EMPTY
+from twofold.algebra.kinds import AHEAD, PRESENT, STALE, STATUSES
 from twofold.algebra.programme import Slot, Wanted, Words, assemble, new_areas
 from twofold.algebra.windows import SLACK_US, Levels
-from twofold.algebra.words import WIDE_TYPES, decode_value, element_type
 from twofold.instants import BEGIN_US, US_PER_SECOND
+from twofold.plan.answers import Answer, Decoding
 from twofold.plan.own import OpaquePart, compiled_part, meaning_of, opaque_part
 from twofold.plan.serving import FeaturePlan, SlotPlan, ViewPlan
 
-Floats = NDArray[np.float64]
 _WORD = struct.Struct("<q")
 
 
@@ -62,27 +56,6 @@ def single_slot_programme(state: str, input_type: str, size: int = 0) -> Words:
     return assemble([Slot(state, input_type, 0, size)], [input_type], [], [])
 
 
-@dataclass(frozen=True)
-class Answer:
-    """A key's features at one instant, in the order of the view's features.
-
-    `values` are Python values, None for null. `statuses` are names of `algebra.kinds.STATUSES`. `age_us` is t minus the greatest
-    event_time of the key, None where it has no event.
-    """
-
-    values: tuple[Any, ...]
-    statuses: tuple[str, ...]
-    age_us: int | None
-
-    @property
-    def status(self) -> str:
-        """The one word for the whole key: the worst of its features' statuses, `empty` only where all are."""
-        for name in ("unbuilt", "ahead", "failed", "overflow", "stale", "present"):
-            if name in self.statuses:
-                return name
-        return "empty"
-
-
 def exact_from(plan: ViewPlan, base_us: int) -> int:
     """The first t that a generation of the clock `base_us` answers exactly; over all time that is every t above the key's events."""
     return BEGIN_US if all(window.width_us is None for window in plan.windows) else base_us - SLACK_US
@@ -95,11 +68,8 @@ class ViewReader:
         self.plan, self._opaque = plan, opaque_part(plan)
         self._programme = programme_of(plan)
         self._compiled = compiled_part(plan).features
-        wanted = [wanted_of(plan, feature) for feature in self._compiled]
-        self._places = tuple(itertools.accumulate((item.words for item in wanted), initial=0))
-        self._decoders = tuple(_decoder(plan, feature, item.words) for feature, item in zip(self._compiled, wanted, strict=True))
-        self._zero_if_empty = tuple(feature.aggregate in ZERO_IF_EMPTY for feature in self._compiled)
-        self._all_present = (STATUSES[PRESENT],) * len(self._compiled)
+        self._words = [wanted_of(plan, feature).words for feature in self._compiled]
+        self._decoding = Decoding(plan, self._compiled, self._words)
         self._scratch = threading.local()
 
     def greatest(self, blobs: Sequence[bytes | None]) -> int:
@@ -112,26 +82,32 @@ class ViewReader:
                     greatest = mine
         return greatest
 
-    def read(self, blobs: Sequence[bytes | None], t_us: int, asked_us: int | None = None, exact_from_us: int = BEGIN_US) -> Answer:
+    def read(
+        self,
+        blobs: Sequence[bytes | None],
+        t_us: int,
+        asked_us: int | None = None,
+        exact_from_us: int = BEGIN_US,
+        greatest: int | None = None,
+    ) -> Answer:
         """The key's features at t from its blobs (generation, deltas), in any order.
 
         `asked_us` is the instant that the age counts to, where that is not t: a window may end at its build. Below `exact_from_us`
-        (see `exact_from`) nothing is exact, also for a key without blobs: its events may have been too old to be kept.
+        (see `exact_from`) nothing is exact, also for a key without blobs: its events may have been too old to be kept. `greatest` is
+        what that method says of the blobs, where the caller knows.
         """
-        parts = [blob for blob in blobs if blob]
-        joined = b"".join(parts)
-        # Writable, as the words that are folded: compiled code knows one type of array then, not two.
-        words = np.frombuffer(bytearray(joined), np.int64)
-        starts = np.zeros(len(parts) + 1, np.int64)
-        for i, blob in enumerate(parts):
-            starts[i + 1] = starts[i] + len(blob) // 8
-        areas, out, floats, status = self._buffers()
-        is_exact = reading.read(words, starts, t_us, self._programme, areas, out, floats, status) and t_us >= exact_from_us
-        greatest = self.greatest(parts)
+        work, decoding = self._work(), self._decoding
+        end = work.lay(blobs)
+        unlike_present = reading.read(work.words, end, t_us, exact_from_us, self._programme, work.areas, work.out, work.codes)
+        if greatest is None:
+            greatest = self.greatest(blobs)
         age = None if greatest == tiles.NEVER else (t_us if asked_us is None else asked_us) - greatest
-        is_stale = self.plan.max_age_us is not None and age is not None and age > self.plan.max_age_us
-        answer = self._answer(joined, out, floats, status, is_exact, is_stale, age)
-        return answer if self._opaque is None else self._with_opaque(answer, self._opaque, parts, t_us, is_exact, is_stale)
+        is_stale = age is not None and self.plan.max_age_us is not None and age > self.plan.max_age_us
+        codes = bytes(work.code_bytes) if unlike_present else decoding.all_present
+        answer = decoding.answer(work.out_bytes, codes, work.bytes, is_stale, age)
+        if self._opaque is None:
+            return answer
+        return self._with_opaque(answer, self._opaque, [blob for blob in blobs if blob], t_us, unlike_present >= 0, is_stale)
 
     def _with_opaque(self, answer: Answer, opaque: OpaquePart, parts: Sequence[bytes], t_us: int, is_exact: bool, is_stale: bool) -> Answer:
         """The answer with the opaque features in their places."""
@@ -144,69 +120,49 @@ class ViewReader:
         values, statuses = zip(*(found[feature.name] for feature in self.plan.features), strict=True)
         return Answer(values, statuses, answer.age_us)
 
-    def _buffers(self) -> tuple[Words, Words, Floats, Words]:
+    def _work(self) -> _Work:
+        """What is this thread's own."""
         try:
-            buffers: tuple[Words, Words, Floats, Words] = self._scratch.buffers
+            work: _Work = self._scratch.work
         except AttributeError:
-            out = np.zeros(self._places[-1], np.int64)
             areas = new_areas(self._programme, len(self.plan.windows) + 1)
-            buffers = self._scratch.buffers = (areas, out, out.view(np.float64), np.zeros(len(self._compiled), np.int64))
-        return buffers
-
-    def _answer(self, joined: bytes, out: Words, floats: Floats, status: Words, is_exact: bool, is_stale: bool, age: int | None) -> Answer:
-        if not is_exact:
-            status[:] = AHEAD
-        codes: list[int] = status.tolist()
-        if self.plan.is_static:
-            is_stale, age = False, None
-        words, numbers = out.tolist(), floats.tolist()
-        if self.plan.row is not None and codes[0] == PRESENT and _wide_bytes(joined, words[0]) == _NO_ROW:
-            codes = [EMPTY] * len(codes)
-        values: list[Any] = []
-        for place, code, decode, is_zero in zip(self._places, codes, self._decoders, self._zero_if_empty, strict=False):
-            if code != PRESENT and not (is_zero and code == EMPTY):
-                values.append(None)
-            elif decode is None:
-                values.append(numbers[place])
-            else:
-                values.append(decode(joined, words, place))
-        names = self._all_present
-        if is_stale or any(codes):
-            names = tuple([STATUSES[STALE if is_stale and code == PRESENT else code] for code in codes])
-        return Answer(tuple(values), names, age)
+            work = self._scratch.work = _Work(areas, sum(self._words), len(self._compiled))
+        return work
 
 
-_NO_ROW = msgspec.msgpack.encode([])
-"""The row that deletes a table's key (see `plan.inputs.encode_row`)."""
+class _Work:
+    """What a thread's reads go through again and again: a key's blobs laid out as words, the kernel's scratch, what it writes."""
 
-_Decoder = Callable[[bytes, list[int], int], Any]
-"""(the blobs' bytes, the words written, the place of the first of a feature's words) -> its value."""
+    def __init__(self, areas: Words, words: int, features: int) -> None:
+        self.areas = areas
+        self.out, self.codes = np.zeros(words, np.int64), np.zeros(features, np.uint8)
+        self.out_bytes, self.code_bytes = self.out.data.cast("B"), self.codes.data
+        self._make_room(_FIRST_WORDS)
+
+    def _make_room(self, words: int) -> None:
+        self.words = np.zeros(words, np.int64)
+        self._ends = self.words.data
+        self.bytes = self._ends.cast("B")
+
+    def lay(self, blobs: Sequence[bytes | None]) -> int:
+        """Lay a key's blobs out in `words`, each behind a word that says where it ends; returns where the last one does."""
+        needed = 0
+        for blob in blobs:
+            if blob:
+                needed += 1 + len(blob) // 8
+        if needed > self.words.size:
+            self._make_room(2 * needed)
+        at = 0
+        for blob in blobs:
+            if blob:
+                end = at + 1 + len(blob) // 8
+                self._ends[at] = end
+                self.bytes[8 * at + 8 : 8 * end] = blob
+                at = end
+        return at
 
 
-def _decoder(plan: ViewPlan, feature: FeaturePlan, words: int) -> _Decoder | None:
-    """How a feature's words become its value; None for a float."""
-    source = plan.slots[feature.slot].input
-    if source >= 0 and (columns := plan.inputs[source].columns) is not None:
-        column = list(columns).index(feature.parameters["column"])
-        return lambda joined, out, place: msgspec.msgpack.decode(_wide_bytes(joined, out[place]))[column]
-    kind = element_type(feature.type)
-    if kind in WIDE_TYPES:
-
-        def decode(joined: bytes, word: int) -> Any:
-            return _wide_bytes(joined, word).decode("utf-8", "surrogatepass")
-    else:
-
-        def decode(joined: bytes, word: int) -> Any:
-            return decode_value(word, kind)
-
-    if words > 1:
-        return lambda joined, out, place: [decode(joined, word) for word in out[place + 1 : place + 1 + out[place]]]
-    return None if kind == "float" else lambda joined, out, place: decode(joined, out[place])
-
-
-def _wide_bytes(joined: bytes, word: int) -> bytes:
-    size = int.from_bytes(joined[word * 8 : word * 8 + 8], "little")
-    return joined[word * 8 + 8 : word * 8 + 8 + size]
+_FIRST_WORDS = 4096
 
 
 def age_s(age_us: int | None) -> float | None:

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from twofold.errors import DataError, LogMismatch, NotBuilt, StoreUnavailable, UnknownName, did_you_mean
 from twofold.instants import BEGIN_US, Clock
 from twofold.log.base import Position
-from twofold.plan.merge import Answer
+from twofold.plan.answers import Answer
 from twofold.plan.served import ViewRead
-from twofold.plan.serving import ServingPlan
+from twofold.plan.serving import Frozen, ServingPlan
 from twofold.serve.generations import OpenGenerations
-from twofold.serve.reads import Heads, ModelReads, Offsets, Origin, Scope, Use, ViewAccess
+from twofold.serve.reads import Heads, ModelReads, Offsets, Origin, Scope, Seen, Use, ViewAccess
 from twofold.serve.requests import Request, RequestCheck
 from twofold.store.applied import applied_offsets, lies_within
 from twofold.store.base import Snapshot, Store
@@ -24,8 +23,7 @@ _ATTEMPTS = 5
 """So often are the pointers read again when a generation that they name is gone."""
 
 
-@dataclass(frozen=True, slots=True)
-class KeyRead:
+class KeyRead(Frozen, frozen=True):
     """One key's features, in the order of the view's features, at `at_us`. `generation` is None in stream mode."""
 
     key: tuple[Any, ...]
@@ -55,8 +53,7 @@ class KeyRead:
         return self.answer.age_us
 
 
-@dataclass(frozen=True, slots=True)
-class Vector:
+class Vector(Frozen, frozen=True):
     """The features of one request at `at_us`: `columns` by the model's column (None: null), one of `reads` for each use of a view.
 
     `offsets` (`source/partition` -> offset after the last applied event) and `position` are those of the snapshot.
@@ -69,13 +66,12 @@ class Vector:
     position: str
 
 
-@dataclass(slots=True)
-class _Moment:
+class _Moment(NamedTuple):
     """What a snapshot held for a call: by view, where it was read from, and by key its blobs and their greatest event_time."""
 
     origins: Sequence[Origin]
     offsets: Offsets
-    blobs: list[dict[bytes, tuple[list[bytes | None], int]]] = field(default_factory=list)
+    blobs: list[dict[bytes, tuple[list[bytes | None], int]]]
 
 
 class FeatureReader:
@@ -119,7 +115,7 @@ class FeatureReader:
         for parts, encoded in wanted:
             blobs, greatest = _NOTHING if encoded is None else found[encoded]
             t_us = max(now_us, greatest + 1) if at_us is None else at_us
-            answer = _merged(access, origin, blobs, t_us)
+            answer = _merged(access, origin, blobs, t_us, greatest)
             answers.append(KeyRead(parts, t_us, answer, origin.generation, moment.offsets.position))
         return answers
 
@@ -148,20 +144,17 @@ class FeatureReader:
         missing: list[str] = []
         for _ in range(_ATTEMPTS):
             with self._store.snapshot() as snapshot:
-                origins, offsets, deltas = self._read(scope, snapshot, keys)
-                names = {
-                    view.plan.version: origin.generation
-                    for view, origin in zip(scope.views, origins, strict=True)
-                    if origin.generation is not None
-                }
-                with self._generations.take(names) as lease:
-                    missing = [name for name in names.values() if name not in lease]
-                    if not missing and not any(origin.is_outdated for origin in origins):
-                        moment = _Moment(origins, offsets)
-                        for view, origin, mine, parts in zip(scope.views, origins, keys, deltas, strict=True):
+                origins, seen, deltas = self._read(scope, snapshot, keys)
+                with self._generations.take(seen.heads.generations) as lease:
+                    missing = lease.missing
+                    if not missing and not seen.heads.is_outdated:
+                        blobs, at = [], 0
+                        for view, origin, mine in zip(scope.views, origins, keys, strict=True):
                             whole = [] if origin.generation is None else lease[origin.generation].multi_get(list(mine))
-                            moment.blobs.append(_by_key(view, mine, whole, parts))
-                        return moment
+                            end = at + len(mine) * len(origin.prefixes)
+                            blobs.append(_by_key(view, mine, whole, deltas[at:end]))
+                            at = end
+                        return _Moment(origins, seen.offsets, blobs)
         raise StoreUnavailable(
             f"the pointers of the store name generations that are not there: {', '.join(missing)}; if it stays so, run `twofold build`"
             if missing
@@ -170,26 +163,30 @@ class FeatureReader:
 
     def _read(
         self, scope: Scope, snapshot: Snapshot, keys: Sequence[Mapping[bytes, None]]
-    ) -> tuple[Sequence[Origin], Offsets, list[list[bytes | None]]]:
-        """(where each view lies, applied offsets, for each view the delta entries of its keys, those of one key together).
+    ) -> tuple[Sequence[Origin], Seen, list[bytes | None]]:
+        """(where each view lies, what else the entries say, the delta entries of the views' keys in turn, those of one key together).
 
         All of it is asked for in one call, which sees one moment of each shard: where the views lay at the last call is a guess, which
-        the answer confirms; if it does not, the answer is the next guess. Raises NotBuilt with all views that have nothing to read.
+        the answer confirms; if it does not, the answer is the next guess. In a store of the same version as then nothing has changed,
+        and no more than the deltas is asked for. Raises NotBuilt with all views that have nothing to read.
         """
-        heads = scope.latest or scope.decoded(snapshot.multi_get(scope.entries)[: scope.heads])
+        seen, version = scope.latest, snapshot.version
+        is_same = seen is not None and version is not None and seen.version == version
+        heads = scope.decoded(snapshot.multi_get(scope.entries)[: scope.heads]) if seen is None else seen.heads
         for _ in range(_ATTEMPTS):
             origins = self._all_there(scope, heads)
             wanted = [prefix + key for origin, mine in zip(origins, keys, strict=True) for key in mine for prefix in origin.prefixes]
+            if seen is not None and is_same:
+                return origins, seen, snapshot.multi_get(wanted)
             found = snapshot.multi_get([*scope.entries, *wanted])
             if found[: scope.heads] == heads.raw:
-                offsets = scope.offsets(found[scope.heads : len(scope.entries)])
-                return origins, offsets, _of_views(found[len(scope.entries) :], origins, keys)
+                seen = scope.latest = Seen(version, heads, scope.offsets(found[scope.heads : len(scope.entries)]))
+                return origins, seen, found[len(scope.entries) :]
             heads = scope.decoded(found[: scope.heads])
         raise StoreUnavailable("the pointers of the store change faster than they can be read; if it stays so, look at who builds")
 
     def _all_there(self, scope: Scope, heads: Heads) -> Sequence[Origin]:
         """Raises NotBuilt with all views that have nothing to read, StoreUnavailable for another log's store."""
-        scope.latest = None  # unless all is well: what is not there yet is asked for again
         if heads.log is not None and heads.log != self.log_uuid:
             raise StoreUnavailable(
                 f"the store belongs to the log {heads.log}, not to {self.log_uuid}, which is served here; "
@@ -197,7 +194,6 @@ class FeatureReader:
             )
         if None in heads.origins:
             raise NotBuilt("; ".join(_unbuilt(view) for view, origin in zip(scope.views, heads.origins, strict=True) if origin is None))
-        scope.latest = heads
         return heads.origins  # type: ignore[return-value]
 
     @property
@@ -264,16 +260,6 @@ def _unbuilt(view: ViewAccess) -> str:
     return f"{what} {view.plan.name!r} (version {view.plan.version}) has never been built; {todo}"
 
 
-def _of_views(found: list[bytes | None], origins: Sequence[Origin], keys: Sequence[Mapping[bytes, None]]) -> list[list[bytes | None]]:
-    """Entries of all views in turn, by view."""
-    parts, at = [], 0
-    for origin, mine in zip(origins, keys, strict=True):
-        end = at + len(mine) * len(origin.prefixes)
-        parts.append(found[at:end])
-        at = end
-    return parts
-
-
 def _by_key(
     view: ViewAccess, keys: Mapping[bytes, None], whole: Sequence[bytes | None], deltas: Sequence[bytes | None]
 ) -> dict[bytes, tuple[list[bytes | None], int]]:
@@ -281,21 +267,21 @@ def _by_key(
     width = len(deltas) // len(keys) if keys else 0
     found = {}
     for i, key in enumerate(keys):
-        blobs = list(deltas[i * width : (i + 1) * width])
+        blobs = [*deltas[i * width : (i + 1) * width]]
         if whole:
             blobs.append(whole[i])
         found[key] = (blobs, view.reader.greatest(blobs))
     return found
 
 
-def _merged(view: ViewAccess, origin: Origin, blobs: Sequence[bytes | None], t_us: int) -> Answer:
+def _merged(view: ViewAccess, origin: Origin, blobs: Sequence[bytes | None], t_us: int, greatest: int) -> Answer:
     """A key's answer at t. A view whose window ends at its build is merged there; its age is counted to t all the same.
 
     A key with a null part has no blobs at all, not even absent ones: it is empty at every t.
     """
     if view.ends_at_build:
-        return view.reader.read(blobs, origin.pointer.base_us, t_us)
-    return view.reader.read(blobs, t_us, exact_from_us=origin.exact_from_us if blobs else BEGIN_US)
+        return view.reader.read(blobs, origin.pointer.base_us, t_us, greatest=greatest)
+    return view.reader.read(blobs, t_us, exact_from_us=origin.exact_from_us if blobs else BEGIN_US, greatest=greatest)
 
 
 def _vector(
@@ -315,12 +301,12 @@ def _vector(
                 t_us = greatest + 1
     columns: dict[str, Any] = {}
     found = []
-    for number, (use, (key, encoded), (blobs, _)) in enumerate(zip(reads.uses, row, parts, strict=True)):
+    for number, (use, (key, encoded), (blobs, greatest)) in enumerate(zip(reads.uses, row, parts, strict=True)):
         place = (number, encoded, t_us)
         pair = known_answers.get(place) if encoded is not None else None
         if pair is None:
             origin = moment.origins[use.place]
-            answer = use.chosen(_merged(use.view, origin, blobs, t_us))
+            answer = use.chosen(_merged(use.view, origin, blobs, t_us, greatest))
             plan = use.view.plan
             pair = known_answers[place] = (
                 answer,

@@ -31,7 +31,7 @@ class OpenGenerations:
     def take(self, wanted: Mapping[str, str]) -> Lease:
         """The generations of views (view version -> name of its generation), to be given back.
 
-        One that is not in the store is left out: it was dropped since the pointer was read. A view's earlier generation is retired.
+        One that is not in the store is `missing`: it was dropped since the pointer was read. A view's earlier generation is retired.
         """
         with self._lock:
             lease = Lease(self)
@@ -40,7 +40,9 @@ class OpenGenerations:
                     if self._named.get(version) != name:
                         self._name(version, name)
                     found = self._open.get(name) or self._opened(name)
-                    if found is not None and name not in lease.taken:
+                    if found is None:
+                        lease.missing.append(name)
+                    elif name not in lease.taken:
                         found.readers += 1
                         lease.taken[name] = found
             except BaseException:
@@ -103,6 +105,8 @@ class Lease:
     def __init__(self, owner: OpenGenerations) -> None:
         self._owner = owner
         self.taken: dict[str, _Open] = {}
+        self.missing: list[str] = []
+        """Those that are not in the store."""
 
     def __enter__(self) -> Lease:
         return self

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from twofold.instants import BEGIN_US
 from twofold.keys import encode_key
 from twofold.log.base import Position
 from twofold.plan import layout
+from twofold.plan.answers import Answer
 from twofold.plan.layout import Place, Pointer
-from twofold.plan.merge import Answer, ViewReader, exact_from
+from twofold.plan.merge import ViewReader, exact_from
 from twofold.plan.serving import ModelPlan, ServingPlan, UsePlan, ViewPlan
 from twofold.serve.requests import KeyCheck, Request, key_part
 
@@ -69,11 +71,24 @@ class Offsets:
 
 @dataclass(frozen=True)
 class Heads:
-    """What the entries of a scope say, decoded: the log that the store belongs to (None: not said), an origin for each view."""
+    """What the entries of a scope say, decoded: the log that the store belongs to (None: not said), an origin for each view.
+
+    `generations` are the names of those that the origins read from, by view version; `is_outdated` whether any origin is.
+    """
 
     raw: Sequence[bytes | None]
     log: str | None
     origins: tuple[Origin | None, ...]
+    generations: dict[str, str]
+    is_outdated: bool
+
+
+class Seen(NamedTuple):
+    """What a call saw in the entries of a scope, and the store's version then (see `Snapshot.version`)."""
+
+    version: int | None
+    heads: Heads
+    offsets: Offsets
 
 
 class Scope:
@@ -89,8 +104,8 @@ class Scope:
         self.entries = [*heads, *(layout.offset_key(*place) for place in self.places)]
         self._log_uuid = log_uuid
         self._latest: tuple[list[bytes | None], Offsets] | None = None
-        self.latest: Heads | None = None
-        """The heads as they were read last, where all views have something to read: the next call takes them for a guess."""
+        self.latest: Seen | None = None
+        """What was seen last, where all views have something to read: the next call takes it for a guess."""
 
     def decoded(self, raw: Sequence[bytes | None]) -> Heads:
         """The heads of raw values."""
@@ -99,7 +114,18 @@ class Scope:
         for view in self.views:
             origins.append(view.origin(rest[at : at + len(view.entries)]))
             at += len(view.entries)
-        return Heads(raw, None if uuid is None else uuid.decode(), tuple(origins))
+        names = {
+            view.plan.version: origin.generation
+            for view, origin in zip(self.views, origins, strict=True)
+            if origin is not None and origin.generation is not None
+        }
+        return Heads(
+            raw,
+            None if uuid is None else uuid.decode(),
+            tuple(origins),
+            names,
+            any(origin is not None and origin.is_outdated for origin in origins),
+        )
 
     def offsets(self, raw: list[bytes | None]) -> Offsets:
         """The applied offsets of entries, in the order of `places`."""

@@ -28,6 +28,14 @@ class Snapshot(Protocol):
     `scan`, one moment of each shard: whoever needs entries of one moment asks for them in one call.
     """
 
+    @property
+    def version(self) -> int | None:
+        """A number that two open snapshots of a store share only where they show the same entries.
+
+        None where the store has no such number, and in a transaction.
+        """
+        ...
+
     def get(self, key: bytes) -> bytes | None:
         """The entry under `key`; None where there is none. Raises Corrupt where its checksum fails."""
         ...

@@ -106,6 +106,7 @@ class LmdbSnapshot:
     """A read transaction of LMDB, begun by `with`."""
 
     _transaction: lmdb.Transaction[bytes]
+    version: int | None = None
 
     def __init__(self, environment: Environment):
         self._environment = environment
@@ -114,6 +115,7 @@ class LmdbSnapshot:
     def __enter__(self) -> Self:
         self._transaction = self._environment.read()
         self._get = self._transaction.get
+        self.version = self._transaction.id()  # of the last commit
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:

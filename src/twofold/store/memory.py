@@ -15,10 +15,11 @@ from twofold.store.turns import ThreadTurn
 
 
 class _Moment:
-    """Entries between two commits, and how many open snapshots see them."""
+    """Entries between two commits, the number of the first, and how many open snapshots see them."""
 
-    def __init__(self, entries: dict[bytes, bytes]):
+    def __init__(self, entries: dict[bytes, bytes], version: int = 0):
         self.entries = entries
+        self.version = version
         self.snapshots = 0
 
 
@@ -104,7 +105,8 @@ class MemoryStore:
         """Commit the changes (None deletes) as one, and give the turn away."""
         with self._lock:
             if changes and self._now.snapshots:
-                self._now = _Moment(dict(self._now.entries))
+                self._now = _Moment(dict(self._now.entries), self._now.version)
+            self._now.version += 1
             for key, value in changes.items():
                 if value is None:
                     self._now.entries.pop(key, None)
@@ -117,6 +119,7 @@ class MemorySnapshot:
     """A moment of the entries, pinned by `with`."""
 
     _moment: _Moment
+    version: int | None = None
 
     def __init__(self, store: MemoryStore):
         self._store = store
@@ -124,7 +127,7 @@ class MemorySnapshot:
 
     def __enter__(self) -> Self:
         self._moment = self._store.pin()
-        self._entries = self._moment.entries
+        self._entries, self.version = self._moment.entries, self._moment.version
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:

@@ -173,6 +173,8 @@ def _by_shard(keys: Iterable[bytes]) -> dict[bytes, list[bytes]]:
 class RedisSnapshot:
     """Reads for the length of a `with`; each call sees one moment of each shard."""
 
+    version = None
+
     def __init__(self, store: RedisStore) -> None:
         self._store = store
         self._is_open = False
