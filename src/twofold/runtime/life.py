@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
-import threading
 from collections.abc import Iterator
 from pathlib import Path
+
+from twofold.runtime.beating import beating
 
 _TOUCH_S = 0.25
 
@@ -14,22 +15,18 @@ _TOUCH_S = 0.25
 @contextlib.contextmanager
 def signs_of_life(run: Path) -> Iterator[None]:
     """For the length of the block a thread touches this process's file. Long work is no silence, a stopped process is."""
-    path, ended = _path(run, os.getpid()), threading.Event()
+    path = _path(run, os.getpid())
     run.mkdir(parents=True, exist_ok=True)
 
     def touch() -> None:
-        while not ended.wait(_TOUCH_S):
-            with contextlib.suppress(OSError):  # a full disk is no death
-                path.touch()
+        with contextlib.suppress(OSError):  # a full disk is no death
+            path.touch()
 
     path.touch()
-    thread = threading.Thread(target=touch, name="signs-of-life", daemon=True)
-    thread.start()
     try:
-        yield
+        with beating(touch, _TOUCH_S):
+            yield
     finally:
-        ended.set()
-        thread.join()
         path.unlink(missing_ok=True)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING
 from twofold.errors import Busy, Unavailable
 from twofold.home_lock import holder_of
 from twofold.plan.layout import LOG_UUID
+from twofold.runtime.beating import beating
 from twofold.runtime.home import APPLIED, Home
 from twofold.runtime.retrying import answered, follow
 from twofold.store.applied import applied_offsets, lies_within
@@ -46,25 +46,19 @@ def membership(home: Home) -> Iterator[Membership]:
     member = new_id()
     with home.lock(_TASK + member, wait_s=1.0):
         found = Membership(home.store, home.log.partitions, member, has_ended=functools.partial(has_ended_here, home))
-        ended = threading.Event()
 
         def beat() -> None:
-            while not ended.wait(BEAT_S):
-                with contextlib.suppress(Unavailable):  # the store does not answer: neither does it to the others
-                    found.beat()
+            with contextlib.suppress(Unavailable):  # the store does not answer: neither does it to the others
+                found.beat()
 
-        thread = threading.Thread(target=beat, name="member", daemon=True)
         try:
             found.beat()  # which takes the dead off the list: their locks have told what they knew
             for path in home.settings.run.glob(f"{_TASK}*.lock"):
                 if holder_of(home.settings.run, path.stem) is None:
                     path.unlink(missing_ok=True)
-            thread.start()
-            yield found
+            with beating(beat, BEAT_S):
+                yield found
         finally:
-            ended.set()
-            if thread.ident is not None:
-                thread.join()
             with contextlib.suppress(Unavailable):
                 found.leave()
         _lock(home, member).unlink(missing_ok=True)
