@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from twofold.algebra import tiles
 from twofold.algebra.words import WIDE_TYPES
-from twofold.definitions.base import ELEMENT_TYPES
+from twofold.definitions.base import ELEMENT_TYPES, TYPE_NAMES
 from twofold.definitions.events import Step
-from twofold.definitions.expressions import evaluate, laid_out
+from twofold.definitions.expressions import evaluate, laid_out, polars_schema
 from twofold.definitions.joins import joined_columns
 from twofold.definitions.table import DELETED
 from twofold.instants import BEGIN_US
@@ -29,15 +29,7 @@ TIME, MAJOR, MINOR, STAMP = "__time", "__major", "__minor", "__stamp"
 SYSTEM = (MAJOR, MINOR, STAMP)
 Words = NDArray[np.int64]
 
-POLARS_TYPES: dict[str, pl.DataType] = {
-    "str": pl.String(),
-    "category": pl.String(),
-    "int": pl.Int64(),
-    "float": pl.Float64(),
-    "bool": pl.Boolean(),
-    "datetime": pl.Datetime("us", "UTC"),
-}
-POLARS_TYPES |= {kind: pl.List(POLARS_TYPES[element]) for kind, element in ELEMENT_TYPES.items()}
+POLARS_TYPES = polars_schema({kind: kind for kind in (*TYPE_NAMES.values(), *ELEMENT_TYPES)})
 FEATURE_TYPES = POLARS_TYPES | {f"list[{kind}]": pl.List(POLARS_TYPES[kind]) for kind in ("datetime", "category")}
 """Types of features: lists of any values among them."""
 

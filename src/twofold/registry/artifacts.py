@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from twofold.durable import sync_folder
 from twofold.errors import Corrupt, Unavailable, UnknownName
 from twofold.registry.base import artifact_name, checked_name
 
@@ -72,15 +73,6 @@ class FileArtifacts:
         """Remove what killed writers left: the lock's holder is the only writer, so any unfinished file is theirs."""
         for left in self._folder.glob(_UNFINISHED + "*"):
             left.unlink()
-
-
-def sync_folder(folder: Path) -> None:
-    """Make the names in a folder durable."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 @contextlib.contextmanager

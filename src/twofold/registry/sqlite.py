@@ -10,8 +10,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from twofold.durable import sync_folder
 from twofold.errors import Corrupt, Unavailable, VersionError
-from twofold.registry.artifacts import FileArtifacts, exclusive, sync_folder
+from twofold.registry.artifacts import FileArtifacts, exclusive
 from twofold.registry.base import (
     AliasMove,
     Expect,

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import lmdb
 
+from twofold.durable import sync_folder
 from twofold.errors import Corrupt, DataError, StoreUnavailable
 from twofold.fail_points import fail_point
 from twofold.store.environments import Environment, lmdb_errors, open_environment, open_unshared, translated, used_bytes
@@ -74,7 +75,7 @@ class GenerationFiles:
                 fail_point("generation.before_publish")
                 path.replace(published)
                 fail_point("generation.after_publish")
-                _sync_directory(self._directory)
+                sync_folder(self._directory)
         return count
 
     @contextlib.contextmanager
@@ -199,11 +200,3 @@ def _put_chunk(inner: lmdb.Environment, chunk: list[Put]) -> None:
                 return
         except lmdb.MapFullError:
             inner.set_mapsize(2 * inner.info()["map_size"])
-
-
-def _sync_directory(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 import polars as pl
 
+from twofold.durable import sync_folder
 from twofold.errors import Corrupt, Unavailable
 
 
@@ -31,7 +32,7 @@ class StagedRows:
                 os.fsync(out.fileno())
             os.replace(written, path)
             for folder in (path.parent, self._folder, self._folder.parent):
-                _sync(folder)
+                sync_folder(folder)
         except OSError as error:
             self.drop(source)
             raise Unavailable(f"{path} cannot be written: {error}; nothing was loaded: look at the disk's space, then try again") from error
@@ -56,11 +57,3 @@ class StagedRows:
 
     def _path(self, source: str, content: str) -> Path:
         return self._folder / quote(source, safe="") / f"{content}.arrow"
-
-
-def _sync(folder: Path) -> None:
-    opened = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(opened)
-    finally:
-        os.close(opened)
