@@ -189,6 +189,7 @@ def test_a_killed_readers_snapshot_does_not_make_the_file_grow_for_ever(store: L
         for _ in range(transactions):
             with store.transaction() as transaction:
                 transaction.put(b"a", bytes(50_000))
+            store.sync()  # else pages are not used again for a moment
         return (path / "entries" / "data.mdb").stat().st_size
 
     write(10)

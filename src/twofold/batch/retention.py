@@ -19,6 +19,7 @@ def drop_archived(project: CompiledProject, log: TrimmableLog, store: Store, tab
     sources = [source.name for source in project.sources.values() if source.time is not None]
     with store.snapshot() as snapshot:
         served = {place: _served(project, snapshot, *place) for place in log.end_offsets(sources)}
+    store.sync()  # what a failure of the machine undoes must be in the log
     starts = log.start_offsets(sources)
     for place, reached in served.items():
         end = min(reached, tables.archived(*place))

@@ -104,10 +104,10 @@ class Store(Protocol):
         shards done; a read that comes upon such a commit raises it at once. A shard that is only read is not looked at at the end. See
         `commit`, which tries again.
 
-        A power failure or a failover may undo the last commits of a shard, each as a whole and in order: the log has their events, and
-        the offset goes back too. Raises StoreUnavailable where another writer holds an embedded store for more than the timeout (its
-        text names the holder's process), the disk is full, or the servers do not answer: then
-        the last commit may have been made or not, and a new transaction reads which.
+        A failure of the machine or a failover may undo the last commits of a shard, as a whole and in order: the log has their events,
+        and the offset goes back too; see `sync`. Raises StoreUnavailable where another writer holds an embedded store for more than the
+        timeout (its text names the holder's process), the disk is full, or the servers do not answer: then the last commit may have been
+        made or not, and a new transaction reads which.
         """
         ...
 
@@ -131,8 +131,15 @@ class Store(Protocol):
         """Remove a generation; open readers keep theirs. Nothing happens where there is none."""
         ...
 
+    def sync(self) -> None:
+        """Return when no failure of this machine undoes what is committed now. Due before what a commit makes needless is removed.
+
+        On servers nothing happens: how durable a commit is there is their setting.
+        """
+        ...
+
     def close(self) -> None:
-        """Release files; no call may follow."""
+        """Release files, synced; no call may follow."""
         ...
 
 

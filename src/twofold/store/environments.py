@@ -12,6 +12,7 @@ from pathlib import Path
 import lmdb
 
 from twofold.errors import Corrupt, StoreUnavailable, TwofoldError
+from twofold.store.checkpoints import Checkpoints
 
 Inode = tuple[int, int]
 
@@ -29,6 +30,7 @@ class Environment:
     def __init__(self, what: str, inner: lmdb.Environment):
         self.what = what
         self.inner = inner
+        self.checkpoints: Checkpoints | None = None
         self._users = 0
         self.is_inherited = False
         self._refusal = ""
@@ -53,19 +55,34 @@ class Environment:
             return self.inner.begin()
 
     def write(self) -> lmdb.Transaction[bytes]:
-        """The write transaction. Dead readers, whose snapshots would keep the file growing, are looked for now and then."""
+        """The write transaction, after which `ended` is due. Dead readers, whose snapshots would keep the file growing, are looked for."""
         self.check()
         self._writes += 1
         with lmdb_errors(self.what):
             if self._writes % _WRITES_PER_READER_CHECK == 0:
                 self.inner.reader_check()
-            return self.inner.begin(write=True)
+            if self.checkpoints is None:
+                return self.inner.begin(write=True)
+            self.checkpoints.begin()
+            try:
+                return self.inner.begin(write=True)
+            except BaseException:
+                self.checkpoints.ended(is_committed=False)
+                raise
+
+    def ended(self, is_committed: bool) -> None:
+        """A write transaction has ended."""
+        if self.checkpoints is not None:
+            self.checkpoints.ended(is_committed)
 
     def sync(self) -> None:
         """All commits so far are durable when it returns."""
         self.check()
         with lmdb_errors(self.what):
-            self.inner.sync(True)
+            if self.checkpoints is None:
+                self.inner.sync(True)
+            else:
+                self.checkpoints.sync()
 
     def share(self) -> Environment:
         """One user more."""
@@ -81,7 +98,11 @@ class Environment:
                 self._refusal = f"{self.what} is closed"
                 for inode in [inode for inode, known in _open.items() if known is self]:
                     del _open[inode]
-                self.inner.close()
+                try:
+                    if self.checkpoints is not None:
+                        self.checkpoints.close()
+                finally:
+                    self.inner.close()
 
     def refuse_after_fork(self) -> None:
         """The maps and locks of LMDB belong to the process that opened them."""
@@ -92,8 +113,10 @@ class Environment:
         )
 
 
-def open_environment(what: str, data_file: Path, opener: Callable[[], lmdb.Environment]) -> Environment:
-    """The environment of `data_file`, opened with `opener` unless this process has it open already.
+def open_environment(
+    what: str, data_file: Path, opener: Callable[[], lmdb.Environment], keeper: Callable[[Environment], Checkpoints] | None = None
+) -> Environment:
+    """The environment of `data_file`, opened with `opener` unless this process has it open already; `keeper` makes its checkpoints.
 
     LMDB must not have one file open twice in a process. Files are told apart by inode, so a file that was replaced
     under the same name is another one. Raises what `translated` makes of LMDB's errors.
@@ -106,8 +129,12 @@ def open_environment(what: str, data_file: Path, opener: Callable[[], lmdb.Envir
             with lmdb_errors(what):
                 inner = opener()
             if before is not None and before == _inode(data_file):
-                _open[before] = Environment(what, inner)
-                return _open[before].share()
+                made = Environment(what, inner)
+                if keeper is not None:
+                    with lmdb_errors(what):
+                        made.checkpoints = keeper(made)
+                _open[before] = made
+                return made.share()
             inner.close()  # the file was made or replaced just now, and it is not known which one was opened
 
 

@@ -13,6 +13,7 @@ import lmdb
 
 from twofold.errors import DataError, StoreUnavailable
 from twofold.fail_points import fail_point
+from twofold.store.checkpoints import Checkpoints, boot_id, restore
 from twofold.store.environments import Environment, fill_up, lmdb_errors, open_environment, translated
 from twofold.store.generations import GenerationFiles, LmdbGeneration
 from twofold.store.records import HEAD_BYTES, SLOT_BYTES, entry_of, in_key_order, read_many, record_of, sealed, slot_of
@@ -22,8 +23,9 @@ from twofold.store.turns import WriteTurn
 class LmdbStore:
     """A `Store` in the directory `path`, shared by the processes of one machine.
 
-    SIGKILL undoes no commit. A power failure may undo the last commit, as a whole, unless a generation was dropped or the store
-    closed after it; generations are durable before they are visible. Open it after a fork or spawn, never before. Processes
+    SIGKILL undoes no commit. A failure of the machine may undo the commits of the last moment (see `checkpoints`: a tenth of a second,
+    and as long as the disk takes), as a whole, but none before a `sync`; generations are durable before they are visible, and stay until
+    no commit that may come back needs them. Open it after a fork or spawn, never before. Processes
     should give one `map_size` (the largest size of the entries; the file is sparse); the first to open sets `max_readers`, the
     number of snapshots open at once in all processes.
     Scans come in the exact order of keys; keys that share their first 479 bytes are sorted in memory.
@@ -32,16 +34,23 @@ class LmdbStore:
     def __init__(self, path: str | os.PathLike[str], timeout_s: float = 10.0, map_size: int = 64 << 30, max_readers: int = 4096):
         self._path = Path(path)
         self._what = f"store {self._path}"
-        entries = self._path / "entries"
+        entries, boot = self._path / "entries", boot_id()
+        files = entries / "data.mdb", entries / "checkpoint"
 
         def opened() -> lmdb.Environment:
-            inner = lmdb.open(str(entries), map_size=map_size, metasync=False, max_readers=max_readers, max_spare_txns=1)
-            fill_up(inner, entries / "data.mdb")
+            if boot is not None:
+                restore(*files, boot)
+            is_synced = boot is None
+            inner = lmdb.open(str(entries), map_size=map_size, sync=is_synced, metasync=False, max_readers=max_readers, max_spare_txns=1)
+            fill_up(inner, files[0])
             return inner
+
+        def keeper(environment: Environment) -> Checkpoints:
+            return Checkpoints(environment.inner, environment.read, files, boot or "")
 
         with lmdb_errors(self._what):
             self._files = GenerationFiles(self._path / "generations", timeout_s)
-        self._environment = open_environment(self._what, entries / "data.mdb", opened)
+        self._environment = open_environment(self._what, files[0], opened, None if boot is None else keeper)
         with lmdb_errors(self._what):
             self._turn = WriteTurn(self._path, timeout_s)
         self._environment.inner.reader_check()
@@ -79,6 +88,10 @@ class LmdbStore:
         """See `Store.drop_generation`. All commits before it are durable, so no pointer of theirs comes back to a dropped name."""
         self._entries().sync()
         self._files.drop(name)
+
+    def sync(self) -> None:
+        """See `Store.sync`."""
+        self._entries().sync()
 
     def close(self) -> None:
         """See `Store.close`; a second close does nothing."""
@@ -177,14 +190,17 @@ class LmdbTransaction(LmdbSnapshot):
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._get = _ended
+        is_committed = False
         try:
             if kind is None:
                 fail_point("lmdb.before_commit")
                 self._commit()
+                is_committed = True
                 fail_point("lmdb.after_commit")
             else:
                 self._transaction.abort()
         finally:
+            self._environment.ended(is_committed)
             self._turn.release()
 
     def _commit(self) -> None:

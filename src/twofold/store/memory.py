@@ -73,6 +73,10 @@ class MemoryStore:
         self._check()
         self._generations.pop(name, None)
 
+    def sync(self) -> None:
+        """See `Store.sync`; nothing survives its process."""
+        self._check()
+
     def close(self) -> None:
         """See `Store.close`; a second close does nothing."""
         self._is_open = False

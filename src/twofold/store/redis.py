@@ -91,6 +91,10 @@ class RedisStore:
         self._check()
         self._generations.drop(name)
 
+    def sync(self) -> None:
+        """See `Store.sync`."""
+        self._check()
+
     def close(self) -> None:
         """See `Store.close`; a second close does nothing."""
         self._is_open = False
