@@ -46,9 +46,13 @@ def record_of(slot: bytes, key: bytes, value: bytes) -> bytes:
 
 def entry_of(slot: bytes, record: bytes) -> tuple[bytes, bytes]:
     """Key and value of what lies in a slot. Raises Corrupt where the checksum fails; of a long key it names the slot."""
+    return _unpacked(slot, record, b"" if slot == _EMPTY_SLOT else slot)
+
+
+def _unpacked(slot: bytes, record: bytes, name: bytes) -> tuple[bytes, bytes]:
     value = record[:-_CHECKSUM_BYTES]
     if xxh3_64_digest(value, xxh3_64_intdigest(slot)) != record[-_CHECKSUM_BYTES:]:
-        raise corrupt(b"" if slot == _EMPTY_SLOT else slot)
+        raise corrupt(name)
     if len(slot) < SLOT_BYTES:
         return slot, value
     end = 4 + int.from_bytes(value[:4], "little")
@@ -100,7 +104,7 @@ def _read_one(get: Callable[[bytes], bytes | None], key: bytes) -> bytes | None:
     slot = slot_of(key)
     if (record := get(slot)) is None:
         return None
-    stored_key, value = entry_of(slot, record)
+    stored_key, value = _unpacked(slot, record, key)
     return value if stored_key == key else None
 
 
