@@ -99,3 +99,12 @@ def test_killed_at_a_step_of_the_store_the_first_and_a_later_time(
     home = on_servers.homes.fresh()
     lives = kill(on_servers.driver, home, [point, later])
     on_servers.assert_sound(home, lives + 1, f"killed at {point}, then at {later}")
+
+
+def test_a_load_that_was_killed_and_never_repeated(on_servers: OnServers) -> None:
+    """The store is on servers, the rows on their way on the home: a worker that goes on drops events for rows that are there at last."""
+    home = on_servers.homes.fresh()
+    assert on_servers.driver.ask("load", home, fail_at="load.ids_remembered", number=1) is None
+    found = on_servers.driver.ask("repeat", home, number=2, loaded=1, goes_on=True)
+    assert not found["complaints"], "\n".join(found["complaints"])
+    assert not found["left_over"], "\n".join(found["left_over"])

@@ -42,8 +42,8 @@ def ride(t: int, identity: str | None = None, fare: float | None = 1.5, city: st
     return {"id": identity, "city": city, "fare": fare, "t": t}
 
 
-def opened(open_home: Open, *views: tw.View, partitions: int = 1) -> Opened:
-    return open_home(tw.Project("seams", views=list(views)), ManualClock(NOW), partitions)
+def opened(open_home: Open, *views: tw.View, partitions: int = 1, on_disk: bool = False) -> Opened:
+    return open_home(tw.Project("seams", views=list(views)), ManualClock(NOW), partitions, on_disk)
 
 
 def append(home: Opened, *rows: dict[str, Any]) -> None:
