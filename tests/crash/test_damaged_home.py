@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import random
 import shutil
@@ -239,6 +240,39 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         yield place
 
 
+def test_a_load_that_the_disk_had_no_room_for_comes_when_there_is(tmp_path: Path, clock: ManualClock) -> None:
+    """Its ids are known by then: events that repeat them are dropped, by a worker that begins while the disk is full."""
+    with project.open(home=tmp_path / "home", clock=clock, partitions=2) as opened:
+        folder = opened.home.settings.tables_folder
+        folder.mkdir()
+        with mounted(folder / "history", 1) as disk:
+            opened.load("payments", history(0, 60))
+            opened.build()
+            ballast = disk / "ballast"
+            fill(ballast)
+            with pytest.raises(
+                Unavailable, match=r"disk's space.*its rows are kept, and the next load, build or look at this history adds"
+            ):
+                opened.load("payments", history(1, 60))
+            opened.append("payments", history(1, 60))
+            opened.catch_up()
+            assert opened.features("everything", [()])["n_all"].to_list() == [0]
+            with pytest.raises(Unavailable, match="disk's space"):
+                opened.build()
+            ballast.unlink()
+            check(opened)
+            assert opened.home.tables.history_version("payments") == 2
+
+
+def fill(ballast: Path) -> None:
+    """A file that leaves its disk no room."""
+    with open(ballast, "wb", buffering=0) as out:
+        for size in (1 << 20, 1 << 12):
+            with contextlib.suppress(OSError):
+                while True:
+                    out.write(bytes(size))
+
+
 def test_on_a_full_disk_everything_is_refused_in_words_and_goes_on_when_there_is_space(small_disk: Path, clock: ManualClock) -> None:
     with project.open(home=small_disk / "home", clock=clock, partitions=2) as opened:
         opened.load("payments", history(0, 60))
@@ -247,13 +281,7 @@ def test_on_a_full_disk_everything_is_refused_in_words_and_goes_on_when_there_is
         opened.catch_up()
         opened.append("payments", payments(2000, "q"))
         ballast = small_disk / "ballast"
-        with open(ballast, "wb", buffering=0) as out:
-            for size in (1 << 20, 1 << 12):
-                try:
-                    while True:
-                        out.write(bytes(size))
-                except OSError:
-                    pass
+        fill(ballast)
         refused = []
         for attempt in (lambda: opened.append("payments", payments(3000, "r")), opened.catch_up, opened.build):
             try:

@@ -2,7 +2,7 @@
 
 Ids lie in the store and rows in a table, which commit apart. So the rows are staged first. Then one transaction of the store notes the
 ids and that this load is decided: from then on the speed layer drops events for rows that are sure to come. At last the rows go into
-their table. Killed before the decision, nothing was loaded; killed after it, whoever comes next finishes the load.
+their table. Killed before the decision, nothing was loaded; killed after it, whoever next loads, builds or looks finishes the load.
 """
 
 from __future__ import annotations
@@ -60,12 +60,13 @@ def content_of(frame: pl.DataFrame, more: str) -> str:
     return digest.hexdigest()
 
 
-def finish_loads(project: Opened, sources: Iterable[str] | None = None, wait_s: float = 0.0, may_be_elsewhere: bool = False) -> None:
-    """Finish loads (of these sources) that were decided and then killed; let the index have loaded ids that the store does not know.
+def finish_loads(project: Opened, sources: Iterable[str] | None = None, ids_only: bool = False, wait_s: float = 0.0) -> None:
+    """Finish loads (into these sources) that were decided and then killed; let the index have loaded ids that the store does not know.
 
-    Called before anybody looks at the loaded rows of these sources, or begins to apply events. While a load goes on it does nothing, for
-    that one finishes itself, but where `wait_s` says so waits, and raises Busy after that. Raises Corrupt where the rows of a decided load
-    are gone, which `may_be_elsewhere` takes for a home whose tables are on another machine.
+    Called before anybody looks at the loaded rows of these sources. Whoever begins to apply events needs ids only, and leaves decided
+    loads alone: their ids are known, and their rows may lie on another machine. While a load goes on nothing is done, for that one
+    finishes itself; after `wait_s`, where it is given, Busy is raised. Raises Corrupt where the rows of a decided load are gone,
+    Unavailable where their table cannot be written.
     """
     plans = [project.compiled.source(name) for name in (project.compiled.sources if sources is None else sources)]
     due = [plan for plan in plans if _has_ids(plan) and _is_unfinished(project, plan)]
@@ -78,7 +79,7 @@ def finish_loads(project: Opened, sources: Iterable[str] | None = None, wait_s: 
                 raise
             return
         for plan in due:
-            if not may_be_elsewhere or _has_rows(project, plan):
+            if not ids_only or _state(project, plan)[0] is None:
                 _finish(project, plan)
 
 
@@ -100,14 +101,6 @@ def _state(project: Opened, plan: SourcePlan) -> tuple[str | None, int]:
 def _is_unfinished(project: Opened, plan: SourcePlan) -> bool:
     decided, known = _state(project, plan)
     return decided is not None or known < project.home.tables.history_version(plan.name) or _staged(project).has(plan.name)
-
-
-def _has_rows(project: Opened, plan: SourcePlan) -> bool:
-    """Whether the rows of a decided load, if there is one, are on this home: in their table, or on their way."""
-    decided, _ = _state(project, plan)
-    if decided is None or project.home.tables.loaded(plan.name, decided) is not None:
-        return True
-    return _staged(project).has(plan.name)
 
 
 def _load_ids_and_rows(project: Opened, plan: SourcePlan, frame: pl.DataFrame, content: str, progress: Progress) -> int:

@@ -33,7 +33,7 @@ def new_worker(project: Opened) -> Worker:
         for source in project.compiled.sources.values():
             if source.time is not None:
                 _begin(project, source)
-    finish_loads(project, wait_s=LOCK_WAIT_S if is_new else 0.0, may_be_elsewhere=True)
+    finish_loads(project, ids_only=True, wait_s=LOCK_WAIT_S if is_new else 0.0)
     return Worker(project.compiled, home.log, home.store, home.bell)
 
 

@@ -25,6 +25,7 @@ from twofold.plan.own import is_opaque
 from twofold.plan.reference import Event
 from twofold.plan.schedule import previous_fire
 from twofold.plan.serving import FeaturePlan, SourcePlan, ViewPlan
+from twofold.runtime.loading import finish_loads
 from twofold.runtime.opened import Opened
 from twofold.serve.features import FeatureReader, KeyRead
 from twofold.testing.appended import appended
@@ -65,10 +66,12 @@ class Truth:
     """What history and log say about one view, from the log itself and in plain loops: no store, no index of duplicates.
 
     `events` are those that count, in the form of the reference. Only what retention has dropped from the log is read from the archive.
+    Loads that were decided are finished first, as for all who look.
     """
 
     def __init__(self, opened: Opened, view: str) -> None:
         self.view: CompiledView = opened.compiled.view(view)
+        finish_loads(opened, self.view.plan.sources)
         self.events = [
             event
             for number, source in enumerate(self.view.plan.sources)
