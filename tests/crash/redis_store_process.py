@@ -6,16 +6,10 @@ import itertools
 import os
 import sys
 
+from dialogue import say, wait
+
 from twofold.store.base import Transaction, commit
 from twofold.store.redis import RedisStore
-
-
-def say(*words: object) -> None:
-    print(*words, flush=True)
-
-
-def wait() -> None:
-    sys.stdin.readline()
 
 
 def count(url: str, shard: str, times: str) -> None:

@@ -10,16 +10,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from dialogue import say, wait
+
 from twofold.errors import TwofoldError
 from twofold.store.lmdb import LmdbStore
-
-
-def say(*words: object) -> None:
-    print(*words, flush=True)
-
-
-def wait() -> None:
-    sys.stdin.readline()
 
 
 def pairs(path: Path) -> None:

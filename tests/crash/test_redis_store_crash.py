@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import shutil
-import signal
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import dialogue
 import pytest
+from dialogue import go_on, kill, line
 from lossy_proxy import LossyProxy
 from redis_server import RedisServer, why_no_redis
 
@@ -20,35 +20,9 @@ from twofold.errors import Conflict, StoreUnavailable
 from twofold.store.base import Snapshot, Store, Transaction
 from twofold.store.redis import RedisStore
 
-SCRIPT = Path(__file__).with_name("redis_store_process.py")
+process = functools.partial(dialogue.process, Path(__file__).with_name("redis_store_process.py"))
 NUMBERS = itertools.count()
 ALWAYS = ("--appendonly", "yes", "--appendfsync", "always")
-
-
-@contextlib.contextmanager
-def process(what: str, *arguments: str) -> Iterator[subprocess.Popen[str]]:
-    command = [sys.executable, str(SCRIPT), what, *arguments]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as started:
-        try:
-            yield started
-        finally:
-            started.kill()
-
-
-def line(started: subprocess.Popen[str]) -> list[str]:
-    assert started.stdout is not None
-    return started.stdout.readline().split()
-
-
-def go_on(started: subprocess.Popen[str]) -> None:
-    assert started.stdin is not None
-    started.stdin.write("\n")
-    started.stdin.flush()
-
-
-def kill(started: subprocess.Popen[str]) -> None:
-    started.send_signal(signal.SIGKILL)
-    started.wait()
 
 
 @pytest.fixture
@@ -214,16 +188,16 @@ def test_a_writer_killed_in_the_middle_of_a_generation_leaves_what_expires(url: 
     store = RedisStore(url)
     store.write_generation("g", [(b"a", b"old")])
     with process("generation", url, "g") as writer:
-        assert line(writer) == ["writing"]
+        assert line(writer) == "writing"
         kill(writer)
     assert states_in(redis_server, url) == {-1, 3600}
     generation = store.generation("g")
     assert generation is not None
     assert generation.multi_get([b"a", b"00000001"]) == [b"old", None]
     with process("generation", url, "g") as writer:
-        assert line(writer) == ["writing"]
+        assert line(writer) == "writing"
         go_on(writer)
-        assert line(writer) == ["done"]
+        assert line(writer) == "done"
     generation = store.generation("g")
     assert generation is not None
     assert generation.multi_get([b"a", b"00000001"]) == [None, b"state"]
@@ -237,7 +211,7 @@ def test_a_writer_killed_while_it_publishes(url: str, redis_server: RedisServer,
     store = RedisStore(url)
     store.write_generation("g", [(b"a", b"old")])
     with LossyProxy(redis_server.port) as proxy, process("generation", proxy.before(url), "g") as writer:
-        assert line(writer) == ["writing"]
+        assert line(writer) == "writing"
         proxy.at(step, "hold")
         go_on(writer)
         assert proxy.met.wait(20)
@@ -259,7 +233,7 @@ def test_a_writer_killed_between_shards_has_committed_the_first(url: str, redis_
     with LossyProxy(redis_server.port) as proxy:
         proxy.at(b"bb1", "hold")
         with process("shards", proxy.before(url)) as writer:
-            assert line(writer) == ["ready"]
+            assert line(writer) == "ready"
             assert proxy.met.wait(20)
             kill(writer)
     with store.snapshot() as snapshot:
@@ -275,10 +249,10 @@ def counted(url: str, *shards: str) -> list[int]:
     with contextlib.ExitStack() as stack:
         writers = [stack.enter_context(process("count", url, shard, "150")) for shard in shards]
         for writer in writers:
-            assert line(writer) == ["ready"]
+            assert line(writer) == "ready"
         for writer in writers:
             go_on(writer)
-        ends = [line(writer) for writer in writers]
+        ends = [line(writer).split() for writer in writers]
     assert [end[0] for end in ends] == ["done"] * len(shards)
     return [int(end[1]) for end in ends]
 

@@ -3,47 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import dialogue
 import pytest
+from dialogue import go_on, kill, line
 
 from twofold.errors import Corrupt, StoreUnavailable
 from twofold.store.base import Snapshot
 from twofold.store.lmdb import LmdbStore
 
-SCRIPT = Path(__file__).with_name("store_process.py")
-
-
-@contextlib.contextmanager
-def process(what: str, path: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
-    command = [sys.executable, str(SCRIPT), what, str(path), *arguments]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as started:
-        try:
-            yield started
-        finally:
-            started.kill()
-
-
-def line(started: subprocess.Popen[str]) -> str:
-    assert started.stdout is not None
-    return started.stdout.readline().strip()
-
-
-def go_on(started: subprocess.Popen[str]) -> None:
-    assert started.stdin is not None
-    started.stdin.write("\n")
-    started.stdin.flush()
-
-
-def kill(started: subprocess.Popen[str]) -> None:
-    started.send_signal(signal.SIGKILL)
-    started.wait()
+process = functools.partial(dialogue.process, Path(__file__).with_name("store_process.py"))
 
 
 def stop(pid: int) -> None:
