@@ -25,7 +25,7 @@ def encode_key(key: Sequence[KeyPart]) -> bytes:
     >>> encode_key(("1", "12")) == encode_key(("11", "2"))
     False
     """
-    return b"".join(_encode_part(part) for part in key)
+    return b"".join([_encode_part(part) for part in key])
 
 
 def _encode_part(part: KeyPart) -> bytes:

@@ -283,12 +283,14 @@ def test_a_replaced_generation_is_closed_once_nobody_reads_in_it() -> None:
     store.write_generation("g1", [(b"k", b"1")])
     store.write_generation("g2", [(b"k", b"2")])
     generations = OpenGenerations(store)
-    with generations.take({"v": "g1"}) as old:
-        first = old["g1"]
-        with generations.take({"v": "g2"}) as new:
-            assert new["g2"].multi_get([b"k"]) == [b"2"]
-        assert generations.names() == ["g2"]
-        assert first.multi_get([b"k"]) == [b"1"], "a call is still reading in it"
+    old = generations.take({"v": "g1"})
+    first = old["g1"]
+    new = generations.take({"v": "g2"})
+    assert new["g2"].multi_get([b"k"]) == [b"2"]
+    generations.give_back(new)
+    assert generations.names() == ["g2"]
+    assert first.multi_get([b"k"]) == [b"1"], "a call is still reading in it"
+    generations.give_back(old)
     with pytest.raises(StoreUnavailable, match="closed"):
         first.multi_get([b"k"])
 
@@ -297,10 +299,11 @@ def test_generations_are_closed_with_their_reader() -> None:
     store = MemoryStore()
     store.write_generation("g", [(b"k", b"1")])
     generations = OpenGenerations(store)
-    with generations.take({"v": "g", "w": "g"}) as lease:
-        found = lease["g"]
+    taken = generations.take({"v": "g", "w": "g"})
+    found = taken["g"]
+    generations.give_back(taken)
     assert generations.names() == ["g"]
-    del lease, generations
+    del taken, generations
     with pytest.raises(StoreUnavailable, match="closed"):
         found.multi_get([b"k"])
 

@@ -175,6 +175,28 @@ def merge_closed_digits(area, base, words, at):
 
 
 @njit(cache=True)
+def merge_run(area, base, kind, words, starts, first, last):
+    """Add the closed states, n first, at words[starts[i]], i from first to last; moves each start to the next state."""
+    n = area[base]
+    for i in range(first, last):
+        n += words[starts[i]]
+        starts[i] += 1
+    area[base] = n
+    for p in range(_order(kind)):
+        place = base + _PLACES[p]
+        low, high = area[place + LO], area[place + HI]
+        for i in range(first, last):
+            at = starts[i]
+            lowest, count = words[at], words[at + 1]
+            for j in range(count):
+                area[place + DIGITS + lowest + j] += words[at + 2 + j]
+            if count:
+                low, high = min(low, lowest), max(high, lowest + count - 1)
+            starts[i] = at + 2 + count
+        area[place + LO], area[place + HI] = low, high
+
+
+@njit(cache=True)
 def closed_size(area, base, kind):
     """An upper bound of the words that `close` will write."""
     size = 0

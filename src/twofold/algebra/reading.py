@@ -94,19 +94,14 @@ def _spread(words, at, t, tails, heads, order, p, areas, touched):
     kinds, value_kinds, inputs, bases = programme.slots_of(p)
     in_kinds = programme.input_kinds_of(p)
     is_exact = t > words[at + FOLDED_MAX] and (p[programme.LEVELS] == 0 or t >= words[at + BASE] - SLACK_US)
-    tiles, raw = words[at + TILES], words[at + RAW]
-    at += HEADER
-    for _ in range(tiles):
-        nested = _nested(words[at], tails, order)
-        for window in range(tails.size):
-            if window == nested or (heads[window] < t and tails[window] <= words[at] < heads[window]):
-                state = at + 2
-                for slot in range(kinds.size):
-                    state = states.merge_words(areas[window], bases[slot], kinds[slot], value_kinds[slot], words, state, words)
-                touched[window] = True
-        at += words[at + 1] >> 8
+    raw_at = _merge_tiles(words, at, tails, order, areas, touched, kinds, value_kinds, bases)
+    if order.size < tails.size:
+        _merge_shifted_tiles(words, at, t, tails, heads, areas, touched, kinds, value_kinds, bases)
+    raw, at, place = words[at + RAW], raw_at, order.size
     for _ in range(raw):
-        nested = _nested(words[at], tails, order) if words[at] < t else -1
+        while place > 0 and tails[order[place - 1]] <= words[at]:
+            place -= 1
+        nested = order[place] if place < order.size and words[at] < t else -1
         for window in range(tails.size):
             if window == nested or (heads[window] < t and tails[window] <= words[at] < heads[window]):
                 touched[window] = True
@@ -117,13 +112,50 @@ def _spread(words, at, t, tails, heads, order, p, areas, touched):
     return is_exact
 
 
-@njit(cache=True, inline="always")
-def _nested(start, tails, order):
-    """The first of the nested windows that holds a tile starting there; -1 where none does."""
-    for place in range(order.size):
-        if tails[order[place]] <= start:
-            return order[place]
-    return -1
+@njit(cache=True)
+def _merge_tiles(words, at, tails, order, areas, touched, kinds, value_kinds, bases):
+    """Merge each tile of the blob into the nested window of latest tail that holds it; returns where the raw events begin.
+
+    Tiles come in order of start, so those of a window are a run, which is merged slot by slot.
+    """
+    tiles, place, first = words[at + TILES], order.size, 0
+    starts = np.empty(tiles, np.int64)
+    at += HEADER
+    for tile in range(tiles):
+        if place > 0 and tails[order[place - 1]] <= words[at]:
+            if place < order.size:
+                _merge_run(words, starts, first, tile, areas[order[place]], kinds, value_kinds, bases)
+            while place > 0 and tails[order[place - 1]] <= words[at]:
+                place -= 1
+            touched[order[place]] = True
+            first = tile
+        starts[tile] = at + 2
+        at += words[at + 1] >> 8
+    if place < order.size:
+        _merge_run(words, starts, first, tiles, areas[order[place]], kinds, value_kinds, bases)
+    return at
+
+
+@njit(cache=True)
+def _merge_run(words, starts, first, last, area, kinds, value_kinds, bases):
+    """Merge all slots of the tiles first..last into an area; the states of tile i begin at words[starts[i]]."""
+    for slot in range(kinds.size):
+        states.merge_run(area, bases[slot], kinds[slot], value_kinds[slot], words, starts, first, last)
+
+
+@njit(cache=True)
+def _merge_shifted_tiles(words, at, t, tails, heads, areas, touched, kinds, value_kinds, bases):
+    """Merge each tile of the blob into all windows that hold it and end before t."""
+    tiles = words[at + TILES]
+    at += HEADER
+    for _ in range(tiles):
+        for window in range(tails.size):
+            if heads[window] < t and tails[window] <= words[at] < heads[window]:
+                state = at + 2
+                for slot in range(kinds.size):
+                    state = states.merge_words(areas[window], bases[slot], kinds[slot], value_kinds[slot], words, state, words)
+                touched[window] = True
+        at += words[at + 1] >> 8
 
 
 @njit(cache=True)

@@ -248,6 +248,26 @@ def merge_words(area, base, kind, value_kind, words, at, heap):
 
 
 @njit(cache=True)
+def merge_run(area, base, kind, value_kind, words, starts, first, last):
+    """Merge the closed states at words[starts[i]], i from first to last, into an area; moves each start to the next state."""
+    if is_powers(kind):
+        powers.merge_run(area, base, kind, words, starts, first, last)
+    elif _is_extreme(kind) and value_kind != WIDE:
+        n, best = area[base], area[base + 1]
+        for i in range(first, last):
+            at = starts[i]
+            key = words[at + 1] if kind == NEWEST else sortable(words[at + 1], value_kind)
+            if words[at] and (n == 0 or (key < best) == (kind == MIN)):
+                best = key
+            n += words[at]
+            starts[i] = at + 2
+        area[base], area[base + 1] = n, best
+    else:
+        for i in range(first, last):
+            starts[i] = merge_words(area, base, kind, value_kind, words, starts[i], words)
+
+
+@njit(cache=True)
 def closed_size(area, base, kind, value_kind, words, heap):
     """An upper bound of the words that `close` will write."""
     if is_powers(kind):

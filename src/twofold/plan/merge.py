@@ -146,16 +146,13 @@ class _Work:
 
     def lay(self, blobs: Sequence[bytes | None]) -> int:
         """Lay a key's blobs out in `words`, each behind a word that says where it ends; returns where the last one does."""
-        needed = 0
-        for blob in blobs:
-            if blob:
-                needed += 1 + len(blob) // 8
-        if needed > self.words.size:
-            self._make_room(2 * needed)
         at = 0
         for blob in blobs:
             if blob:
                 end = at + 1 + len(blob) // 8
+                if end > self.words.size:
+                    self._make_room(2 * sum(1 + len(blob) // 8 for blob in blobs if blob))
+                    return self.lay(blobs)
                 self._ends[at] = end
                 self.bytes[8 * at + 8 : 8 * end] = blob
                 at = end

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 from twofold.errors import DataError, LogMismatch, NotBuilt, StoreUnavailable, UnknownName, did_you_mean
 from twofold.instants import BEGIN_US, Clock
@@ -12,8 +12,8 @@ from twofold.log.base import Position
 from twofold.plan.answers import Answer
 from twofold.plan.served import ViewRead
 from twofold.plan.serving import Frozen, ServingPlan
-from twofold.serve.generations import OpenGenerations
-from twofold.serve.reads import Heads, ModelReads, Offsets, Origin, Scope, Seen, Use, ViewAccess
+from twofold.serve.generations import Opened, OpenGenerations
+from twofold.serve.reads import Heads, ModelReads, Origin, Scope, Seen, ViewAccess
 from twofold.serve.requests import Request, RequestCheck
 from twofold.store.applied import applied_offsets, lies_within
 from twofold.store.base import Snapshot, Store
@@ -66,12 +66,8 @@ class Vector(Frozen, frozen=True):
     position: str
 
 
-class _Moment(NamedTuple):
-    """What a snapshot held for a call: by view, where it was read from, and by key its blobs and their greatest event_time."""
-
-    origins: Sequence[Origin]
-    offsets: Offsets
-    blobs: list[dict[bytes, tuple[list[bytes | None], int]]]
+_Found = dict[bytes, tuple[list[bytes | None], int]]
+"""By key its blobs and their greatest event_time."""
 
 
 class FeatureReader:
@@ -107,16 +103,21 @@ class FeatureReader:
         A key with a null part is `empty`. Raises SchemaMismatch for a part of another type, UnknownName.
         """
         access = known(self._views, view, "view")
-        wanted = [Use.encoded(access.keys.key(number, key)) for number, key in enumerate(keys)]
-        moment = self._moment(self._scopes[view], [{encoded: None for _, encoded in wanted if encoded is not None}])
+        wanted: list[tuple[tuple[Any, ...], bytes | None]] = []
+        distinct: dict[bytes, None] = {}
+        for number, key in enumerate(keys):
+            parts, encoded = pair = access.keys.encoded(number, key)
+            wanted.append(pair)
+            if encoded is not None:
+                distinct[encoded] = None
+        seen, [found] = self._moment(self._scopes[view], [distinct])
+        [origin], position = seen.origins, seen.offsets.position
         now_us = self.clock.now_us() if at_us is None else at_us
-        origin, found = moment.origins[0], moment.blobs[0]
         answers = []
         for parts, encoded in wanted:
             blobs, greatest = _NOTHING if encoded is None else found[encoded]
-            t_us = max(now_us, greatest + 1) if at_us is None else at_us
-            answer = _merged(access, origin, blobs, t_us, greatest)
-            answers.append(KeyRead(parts, t_us, answer, origin.generation, moment.offsets.position))
+            t_us = greatest + 1 if at_us is None and greatest >= now_us else now_us
+            answers.append(KeyRead(parts, t_us, _merged(access, origin, blobs, t_us, greatest), origin.generation, position))
         return answers
 
     def vectors(self, model: str, requests: Sequence[Mapping[str, Any]], at_us: int | None = None) -> list[Vector]:
@@ -132,56 +133,50 @@ class FeatureReader:
             for use, (_, encoded) in zip(reads.uses, row, strict=True):
                 if encoded is not None:
                     keys[use.place][encoded] = None
-        moment = self._moment(reads.scope, keys)
+        seen, found = self._moment(reads.scope, keys)
         now_us = self.clock.now_us() if at_us is None else at_us
         known_answers: dict[Any, tuple[Answer, ViewRead]] = {}
-        return [_vector(reads, row, moment, now_us, at_us is None, known_answers) for row in wanted]
+        return [_vector(reads, row, seen, found, now_us, at_us is None, known_answers) for row in wanted]
 
     # --- the store ---
 
-    def _moment(self, scope: Scope, keys: Sequence[Mapping[bytes, None]]) -> _Moment:
-        """All that a call needs, from one snapshot; from a new one where a generation has just been dropped."""
+    def _moment(self, scope: Scope, keys: Sequence[Mapping[bytes, None]]) -> tuple[Seen, list[_Found]]:
+        """All that a call needs, from one snapshot, by view; from a new one where a generation has just been dropped."""
         missing: list[str] = []
         for _ in range(_ATTEMPTS):
             with self._store.snapshot() as snapshot:
-                origins, seen, deltas = self._read(scope, snapshot, keys)
-                with self._generations.take(seen.heads.generations) as lease:
-                    missing = lease.missing
+                seen, deltas = self._read(scope, snapshot, keys)
+                names = seen.heads.generations
+                taken = self._generations.take(names)
+                try:
+                    missing = [] if len(taken) == len(names) else [name for name in names.values() if name not in taken]
                     if not missing and not seen.heads.is_outdated:
-                        blobs, at = [], 0
-                        for view, origin, mine in zip(scope.views, origins, keys, strict=True):
-                            whole = [] if origin.generation is None else lease[origin.generation].multi_get(list(mine))
-                            end = at + len(mine) * len(origin.prefixes)
-                            blobs.append(_by_key(view, mine, whole, deltas[at:end]))
-                            at = end
-                        return _Moment(origins, seen.offsets, blobs)
+                        return seen, _by_key(scope.views, seen.origins, keys, taken, deltas)
+                finally:
+                    self._generations.give_back(taken)
         raise StoreUnavailable(
             f"the pointers of the store name generations that are not there: {', '.join(missing)}; if it stays so, run `twofold build`"
             if missing
             else "deltas are gone that no generation in the store holds, as after a failover that lost a flip; run `twofold build`"
         )
 
-    def _read(
-        self, scope: Scope, snapshot: Snapshot, keys: Sequence[Mapping[bytes, None]]
-    ) -> tuple[Sequence[Origin], Seen, list[bytes | None]]:
-        """(where each view lies, what else the entries say, the delta entries of the views' keys in turn, those of one key together).
+    def _read(self, scope: Scope, snapshot: Snapshot, keys: Sequence[Mapping[bytes, None]]) -> tuple[Seen, list[bytes | None]]:
+        """(what the entries say, the delta entries of the views' keys in turn, those of one key together).
 
         All of it is asked for in one call, which sees one moment of each shard: where the views lay at the last call is a guess, which
         the answer confirms; if it does not, the answer is the next guess. In a store of the same version as then nothing has changed,
         and no more than the deltas is asked for. Raises NotBuilt with all views that have nothing to read.
         """
         seen, version = scope.latest, snapshot.version
-        is_same = seen is not None and version is not None and seen.version == version
+        if seen is not None and seen.version == version is not None:
+            return seen, snapshot.multi_get(_deltas(seen.origins, keys))
         heads = scope.decoded(snapshot.multi_get(scope.entries)[: scope.heads]) if seen is None else seen.heads
         for _ in range(_ATTEMPTS):
             origins = self._all_there(scope, heads)
-            wanted = [prefix + key for origin, mine in zip(origins, keys, strict=True) for key in mine for prefix in origin.prefixes]
-            if seen is not None and is_same:
-                return origins, seen, snapshot.multi_get(wanted)
-            found = snapshot.multi_get([*scope.entries, *wanted])
+            found = snapshot.multi_get([*scope.entries, *_deltas(origins, keys)])
             if found[: scope.heads] == heads.raw:
-                seen = scope.latest = Seen(version, heads, scope.offsets(found[scope.heads : len(scope.entries)]))
-                return origins, seen, found[len(scope.entries) :]
+                seen = scope.latest = Seen(version, heads, origins, scope.offsets(found[scope.heads : len(scope.entries)]))
+                return seen, found[len(scope.entries) :]
             heads = scope.decoded(found[: scope.heads])
         raise StoreUnavailable("the pointers of the store change faster than they can be read; if it stays so, look at who builds")
 
@@ -260,18 +255,32 @@ def _unbuilt(view: ViewAccess) -> str:
     return f"{what} {view.plan.name!r} (version {view.plan.version}) has never been built; {todo}"
 
 
+def _deltas(origins: Sequence[Origin], keys: Sequence[Mapping[bytes, None]]) -> list[bytes]:
+    """The delta entries of the views' keys in turn, those of one key together."""
+    return [prefix + key for view, origin in enumerate(origins) for key in keys[view] for prefix in origin.prefixes]
+
+
 def _by_key(
-    view: ViewAccess, keys: Mapping[bytes, None], whole: Sequence[bytes | None], deltas: Sequence[bytes | None]
-) -> dict[bytes, tuple[list[bytes | None], int]]:
-    """Blobs of each key, the generation's first, and the greatest event_time among them."""
-    width = len(deltas) // len(keys) if keys else 0
-    found = {}
-    for i, key in enumerate(keys):
-        blobs = [*deltas[i * width : (i + 1) * width]]
-        if whole:
-            blobs.append(whole[i])
-        found[key] = (blobs, view.reader.greatest(blobs))
-    return found
+    views: Sequence[ViewAccess],
+    origins: Sequence[Origin],
+    keys: Sequence[Mapping[bytes, None]],
+    generations: Mapping[str, Opened],
+    deltas: list[bytes | None],
+) -> list[_Found]:
+    """What was found of each view's keys; `deltas` as `_deltas` asks for them."""
+    by_view, at = [], 0
+    for number, origin in enumerate(origins):
+        mine, greatest, width = keys[number], views[number].reader.greatest, len(origin.prefixes)
+        wholes = None if origin.generation is None else generations[origin.generation].multi_get(list(mine))
+        found: _Found = {}
+        for place, key in enumerate(mine):
+            blobs = deltas[at : at + width]
+            at += width
+            if wholes is not None:
+                blobs.append(wholes[place])
+            found[key] = blobs, greatest(blobs)
+        by_view.append(found)
+    return by_view
 
 
 def _merged(view: ViewAccess, origin: Origin, blobs: Sequence[bytes | None], t_us: int, greatest: int) -> Answer:
@@ -287,13 +296,14 @@ def _merged(view: ViewAccess, origin: Origin, blobs: Sequence[bytes | None], t_u
 def _vector(
     reads: ModelReads,
     row: Sequence[tuple[tuple[Any, ...], bytes | None]],
-    moment: _Moment,
+    seen: Seen,
+    by_view: Sequence[_Found],
     now_us: int,
     is_present: bool,
     known_answers: dict[Any, tuple[Answer, ViewRead]],
 ) -> Vector:
     """One request's features; answers that another request of the call has had already are taken from there."""
-    parts = [_NOTHING if key is None else moment.blobs[use.place][key] for use, (_, key) in zip(reads.uses, row, strict=True)]
+    parts = [_NOTHING if key is None else by_view[use.place][key] for use, (_, key) in zip(reads.uses, row, strict=True)]
     t_us = now_us
     if is_present:
         for _, greatest in parts:
@@ -305,7 +315,7 @@ def _vector(
         place = (number, encoded, t_us)
         pair = known_answers.get(place) if encoded is not None else None
         if pair is None:
-            origin = moment.origins[use.place]
+            origin = seen.origins[use.place]
             answer = use.chosen(_merged(use.view, origin, blobs, t_us, greatest))
             plan = use.view.plan
             pair = known_answers[place] = (
@@ -314,4 +324,4 @@ def _vector(
             )
         columns.update(zip(use.columns, pair[0].values, strict=True))
         found.append(pair[1])
-    return Vector(t_us, columns, tuple(found), moment.offsets.by_place, moment.offsets.position)
+    return Vector(t_us, columns, tuple(found), seen.offsets.by_place, seen.offsets.position)

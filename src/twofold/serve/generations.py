@@ -9,11 +9,12 @@ from collections.abc import Mapping
 from twofold.store.base import Generation, Store
 
 
-class _Open:
+class Opened:
     """An open generation, and how many calls are reading in it."""
 
     def __init__(self, inner: Generation) -> None:
         self.inner = inner
+        self.multi_get = inner.multi_get
         self.readers = 0
         self.is_retired = False
 
@@ -25,30 +26,28 @@ class OpenGenerations:
         self._store = store
         self._lock = threading.Lock()
         self._named: dict[str, str] = {}
-        self._open: dict[str, _Open] = {}
+        self._open: dict[str, Opened] = {}
         weakref.finalize(self, _close_all, self._open).atexit = False
 
-    def take(self, wanted: Mapping[str, str]) -> Lease:
-        """The generations of views (view version -> name of its generation), to be given back.
+    def take(self, wanted: Mapping[str, str]) -> dict[str, Opened]:
+        """The generations of views (view version -> name of its generation) by name, all to be given back.
 
-        One that is not in the store is `missing`: it was dropped since the pointer was read. A view's earlier generation is retired.
+        One that is not in the store is left out: it was dropped since the pointer was read. A view's earlier generation is retired.
         """
+        taken: dict[str, Opened] = {}
         with self._lock:
-            lease = Lease(self)
             try:
                 for version, name in wanted.items():
                     if self._named.get(version) != name:
                         self._name(version, name)
                     found = self._open.get(name) or self._opened(name)
-                    if found is None:
-                        lease.missing.append(name)
-                    elif name not in lease.taken:
+                    if found is not None and name not in taken:
                         found.readers += 1
-                        lease.taken[name] = found
+                        taken[name] = found
             except BaseException:
-                self._give_back(lease)
+                self._give_back(taken)
                 raise
-            return lease
+        return taken
 
     def _name(self, version: str, name: str) -> None:
         """A view's pointer names another generation than before."""
@@ -56,11 +55,11 @@ class OpenGenerations:
         for old in [old for old in self._open if old not in self._named.values()]:
             self._retire(old)
 
-    def _opened(self, name: str) -> _Open | None:
+    def _opened(self, name: str) -> Opened | None:
         inner = self._store.generation(name)
         if inner is None:
             return None
-        self._open[name] = _Open(inner)
+        self._open[name] = Opened(inner)
         return self._open[name]
 
     def _retire(self, name: str) -> None:
@@ -69,17 +68,16 @@ class OpenGenerations:
         if not found.readers:
             found.inner.close()
 
-    def give_back(self, lease: Lease) -> None:
+    def give_back(self, taken: Mapping[str, Opened]) -> None:
         """The call that took these reads no more."""
         with self._lock:
-            self._give_back(lease)
+            self._give_back(taken)
 
-    def _give_back(self, lease: Lease) -> None:
-        for found in lease.taken.values():
+    def _give_back(self, taken: Mapping[str, Opened]) -> None:
+        for found in taken.values():
             found.readers -= 1
             if found.is_retired and not found.readers:
                 found.inner.close()
-        lease.taken.clear()
 
     def names(self) -> list[str]:
         """Those that are open and not retired, for tests and status."""
@@ -93,29 +91,7 @@ class OpenGenerations:
                 self._retire(name)
 
 
-def _close_all(opened: dict[str, _Open]) -> None:
+def _close_all(opened: dict[str, Opened]) -> None:
     """What is left to do for a reader that was dropped, with no call in it any more."""
     for found in opened.values():
         found.inner.close()
-
-
-class Lease:
-    """Generations that one call reads in; a context manager that gives them back."""
-
-    def __init__(self, owner: OpenGenerations) -> None:
-        self._owner = owner
-        self.taken: dict[str, _Open] = {}
-        self.missing: list[str] = []
-        """Those that are not in the store."""
-
-    def __enter__(self) -> Lease:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._owner.give_back(self)
-
-    def __getitem__(self, name: str) -> Generation:
-        return self.taken[name].inner
-
-    def __contains__(self, name: str) -> bool:
-        return name in self.taken

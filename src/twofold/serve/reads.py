@@ -88,6 +88,7 @@ class Seen(NamedTuple):
 
     version: int | None
     heads: Heads
+    origins: Sequence[Origin]
     offsets: Offsets
 
 

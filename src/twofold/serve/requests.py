@@ -7,6 +7,7 @@ from typing import Any
 
 from twofold.errors import SchemaMismatch, did_you_mean
 from twofold.instants import to_datetime
+from twofold.keys import encode_key
 from twofold.plan.canonical import Refused, canonical, canonical_values, shown
 from twofold.plan.serving import ModelPlan, ViewPlan
 
@@ -85,6 +86,12 @@ class KeyCheck:
     def __init__(self, plan: ViewPlan) -> None:
         self._view, self._by = plan.name, dict(plan.by)
         self._items = tuple(self._by.items())
+        self._kinds = tuple(self._by.values())
+
+    def encoded(self, number: int, key: Any) -> tuple[tuple[Any, ...], bytes | None]:
+        """The parts of a key as `key` gives them, and their bytes; no bytes where a part is null."""
+        parts = self.key(number, key)
+        return parts, None if None in parts else encode_key(parts)
 
     def key(self, number: int, key: Any) -> tuple[Any, ...]:
         """The parts of a key given as a value (one key column), a list of parts in order, or an object by key column; a null stays None.
@@ -93,7 +100,7 @@ class KeyCheck:
         """
         parts = self._parts(number, key)
         try:
-            return tuple(key_part(kind, canonical(kind, part)) for (_, kind), part in zip(self._items, parts, strict=True))
+            return tuple([key_part(kind, canonical(kind, parts[place])) for place, kind in enumerate(self._kinds)])
         except Refused:
             pass
         problems = []
@@ -105,7 +112,9 @@ class KeyCheck:
         raise SchemaMismatch(f"view {self._view!r} refuses key {number}:\n" + "\n".join(f"  {text}" for text in problems))
 
     def _parts(self, number: int, key: Any) -> Sequence[Any]:
-        if isinstance(key, Mapping):
+        if isinstance(key, list | tuple):
+            parts: Sequence[Any] = key
+        elif isinstance(key, Mapping):
             unknown = [name for name in key if name not in self._by]
             absent = [name for name in self._by if name not in key]
             if not unknown and not absent:
@@ -113,7 +122,8 @@ class KeyCheck:
             wrong = f"{absent[0]} is absent" if absent else f"{unknown[0]} is no key column"
             near = did_you_mean(absent[0], map(str, unknown)) if absent else ""
             raise SchemaMismatch(f"view {self._view!r} refuses key {number}: {wrong}; its key columns are {self._columns()}.{near}")
-        parts = key if isinstance(key, list | tuple) else (key,)
+        else:
+            parts = (key,)
         if len(parts) != len(self._items):
             raise SchemaMismatch(
                 f"view {self._view!r} refuses key {number}: it has {len(parts)} parts, {shown(key)}; its key columns are {self._columns()}"
