@@ -31,9 +31,9 @@ def offset_unchecked() -> None:
     """What is stored as applied is not compared with what was read."""
     apply_part = worker.Worker._apply_part
 
-    def planted(self: Any, txn: Any, part: Any, *rest: Any) -> Any:
-        txn.put(layout.offset_key(part.source.name, part.partition), layout.encode_int(part.offset))
-        return apply_part(self, txn, part, *rest)
+    def planted(self: Any, txn: Any, part: Any, offsets: dict[str, int]) -> Any:
+        offsets[part.source.name] = part.offset
+        return apply_part(self, txn, part, offsets)
 
     worker.Worker._apply_part = planted  # type: ignore[method-assign]
 
@@ -57,7 +57,7 @@ def store_checksum_ignored() -> None:
     """Entries and states are taken as they are."""
 
     def planted(get: Callable[[bytes], bytes | None], keys: Sequence[bytes]) -> list[bytes | None]:
-        return [None if (record := get(records.slot_of(key))) is None else record[:-4] for key in keys]
+        return [None if (record := get(records.slot_of(key))) is None else record[:-8] for key in keys]
 
     lmdb.read_many = generations.read_many = planted
 

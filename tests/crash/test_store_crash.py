@@ -147,6 +147,7 @@ def test_many_readers_beside_a_writer_see_whole_transactions(path: Path) -> None
 def test_killed_readers_leave_their_slots_to_others(path: Path) -> None:
     store = LmdbStore(path, max_readers=4)
     enter(store)
+    store.sync()  # which lets its own reader go
     with contextlib.ExitStack() as stack:
         readers = [stack.enter_context(process("look", path)) for _ in range(3)]
         assert [line(reader) for reader in readers] == ["looking"] * 3

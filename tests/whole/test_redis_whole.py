@@ -19,6 +19,7 @@ from whole_data import FRAUDS, LIVE, START_US, load_history
 
 import twofold as tw
 from twofold.errors import StoreUnavailable
+from twofold.runtime.restoring import new_worker
 from twofold.runtime.supervisor import processes_of
 from twofold.settings import Settings
 
@@ -96,6 +97,40 @@ def test_a_server_that_lost_its_tail_gets_it_from_the_log_again(tmp_path: Path, 
         assert answers(opened) != late
         assert opened.catch_up() == len(LIVE) - 45
         assert answers(opened) == late
+
+
+def test_a_living_worker_whose_server_lost_its_tail_reads_its_heads_again(tmp_path: Path, clock: tw.ManualClock) -> None:
+    if reason := why_no_redis():
+        pytest.skip(reason)
+    with (
+        RedisServer(tmp_path / "redis", "--appendonly", "yes", "--appendfsync", "always") as server,
+        project.open(home=tmp_path / "home", clock=clock, store=server.url, partitions=PARTITIONS) as opened,
+        project.open(home=tmp_path / "reference", clock=clock, partitions=PARTITIONS) as reference,
+    ):
+        for each in (opened, reference):
+            load_history(each)
+            each.build()
+        worker = new_worker(opened)
+        worker.take_over()
+
+        def apply(rows: list[dict[str, Any]]) -> None:
+            clock.set(rows[-1]["paid_at"] + 1)
+            for each in (opened, reference):
+                each.append("payments", rows)
+                each.append("frauds", FRAUDS[:1])
+            reference.catch_up()
+            worker.catch_up()
+
+        apply(LIVE[:45])
+        assert answers(opened) == answers(reference)
+        kept = shutil.copytree(server.folder / "appendonlydir", tmp_path / "kept")
+        apply(LIVE[45:60])
+        server.kill()
+        shutil.rmtree(server.folder / "appendonlydir")
+        shutil.copytree(kept, server.folder / "appendonlydir")
+        server.start()
+        apply(LIVE[60:])
+        assert answers(opened) == answers(reference)
 
 
 def test_without_the_store_requests_are_answered_and_replicas_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,15 +31,15 @@ class DeltaFolder:
         self._area = new_areas(self._programme, 1)[0]
         self._whole = ViewFolder(view, source) if view.plan.aggregates else None
 
-    def fold(self, frame: pl.DataFrame, stored: MultiGet, now_us: int) -> Iterator[tuple[bytes, bytes, bytes]]:
-        """(HEAD or BODY, key, new blob) of what changes when the frame's events come in; an empty blob where nothing remains.
+    def fold(self, frame: pl.DataFrame, stored: MultiGet, now_us: int) -> Iterator[tuple[bytes, Sequence[bytes], Sequence[bytes]]]:
+        """(HEAD or BODY, keys, their new blobs) of what changes when the frame's events come in; an empty blob where nothing remains.
 
         `frame` is a frame of the source's events that count. A view with opaque features has bodies only, folded as a generation's
         blobs are.
         """
         if self._whole is not None:
-            for key, blob in self._whole.fold(frame, lambda keys: stored(BODY, keys), now_us, keeps_raw=True):
-                yield BODY, key, blob
+            if changes := self._whole.fold(frame, lambda keys: stored(BODY, keys), now_us, keeps_raw=True):
+                yield BODY, [key for key, _ in changes], [blob for _, blob in changes]
             return
         events = keyed(self.view.plan, all_prepared(self._branches, {branch.source: frame for branch in self._branches}))
         if not events.keys:
@@ -47,17 +47,15 @@ class DeltaFolder:
         words, starts = heads.append(*joined(stored(HEAD, events.keys)), events.events, events.starts, events.heap, self._programme)
         blobs = blobs_of(words, starts)
         full = np.flatnonzero(words[starts[:-1] + tiles.RAW] > HEAD_EVENTS).tolist()
-        for i, body, head in self._sealed(full, events.keys, blobs, stored, now_us):
-            blobs[i] = head
-            yield BODY, events.keys[i], body
-        for key, blob in zip(events.keys, blobs, strict=True):
-            yield HEAD, key, blob
-
-    def _sealed(
-        self, full: Sequence[int], keys: Sequence[bytes], blobs: Sequence[bytes], stored: MultiGet, now_us: int
-    ) -> Iterator[tuple[int, bytes, bytes]]:
-        """(number of the key, new body, what stays in its head) of the keys whose heads are full."""
         if full:
-            bodies, body_starts = joined(stored(BODY, [keys[i] for i in full]))
-            found = heads.seal(bodies, body_starts, *joined([blobs[i] for i in full]), now_us, self._programme, self._area)
-            yield from zip(full, blobs_of(*found[:2]), blobs_of(*found[2:]), strict=True)
+            keys = [events.keys[i] for i in full]
+            bodies, left = self._sealed(stored(BODY, keys), [blobs[i] for i in full], now_us)
+            for i, head in zip(full, left, strict=True):
+                blobs[i] = head
+            yield BODY, keys, bodies
+        yield HEAD, events.keys, blobs
+
+    def _sealed(self, bodies: Sequence[bytes | None], full: Sequence[bytes], now_us: int) -> tuple[list[bytes], list[bytes]]:
+        """The new bodies, and what stays in the heads, of keys whose heads are full."""
+        found = heads.seal(*joined(bodies), *joined(full), now_us, self._programme, self._area)
+        return blobs_of(*found[:2]), blobs_of(*found[2:])

@@ -24,6 +24,9 @@ from typing import NamedTuple
 import lmdb
 from xxhash import xxh3_64_digest
 
+from twofold.durable import sync_folder
+from twofold.errors import StoreUnavailable
+
 Reader = Callable[[], "lmdb.Transaction[bytes]"]
 
 INTERVAL_S = 0.1
@@ -64,7 +67,7 @@ class _CheckpointFile:
             os.posix_fallocate(self._fd, 0, 2 * _SLOT_BYTES)
             os.fsync(self._fd)
             for folder in (path.parent, path.parent.parent):
-                _sync_folder(folder)
+                sync_folder(folder)
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
@@ -96,14 +99,6 @@ class _CheckpointFile:
 
     def close(self) -> None:
         os.close(self._fd)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def restore(data_file: Path, checkpoint_file: Path, boot: str) -> None:
@@ -183,6 +178,7 @@ class Checkpoints:
         if self._failure is not None:
             raise self._failure
         self._make()
+        self._rest()
 
     def close(self) -> None:
         """Make the last checkpoint and end; no transaction of this process may be open."""
@@ -204,7 +200,7 @@ class Checkpoints:
             self._wake.clear()
             if self._closing.wait(INTERVAL_S):
                 return
-            with contextlib.suppress(lmdb.Error, OSError):  # told by the next `begin`
+            with contextlib.suppress(lmdb.Error, OSError, StoreUnavailable):  # told by the next `begin`
                 self._make()
                 self._rest()
 

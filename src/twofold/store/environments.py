@@ -94,15 +94,16 @@ class Environment:
         """One user less."""
         with _lock:
             self._users -= 1
-            if not self._users and not self._refusal:
+            if self._users or self._refusal:
+                return
+            for inode in [inode for inode, known in _open.items() if known is self]:
+                del _open[inode]
+            try:
+                if self.checkpoints is not None:
+                    self.checkpoints.close()
+            finally:
                 self._refusal = f"{self.what} is closed"
-                for inode in [inode for inode, known in _open.items() if known is self]:
-                    del _open[inode]
-                try:
-                    if self.checkpoints is not None:
-                        self.checkpoints.close()
-                finally:
-                    self.inner.close()
+                self.inner.close()
 
     def refuse_after_fork(self) -> None:
         """The maps and locks of LMDB belong to the process that opened them."""

@@ -16,7 +16,7 @@ from twofold.fail_points import fail_point
 from twofold.store.checkpoints import Checkpoints, boot_id, restore
 from twofold.store.environments import Environment, fill_up, lmdb_errors, open_environment, translated
 from twofold.store.generations import GenerationFiles, LmdbGeneration
-from twofold.store.records import HEAD_BYTES, SLOT_BYTES, entry_of, in_key_order, read_many, record_of, sealed, slot_of
+from twofold.store.records import HEAD_BYTES, SLOT_BYTES, entry_of, in_key_order, read_many, record_of, sealed_many, slot_of
 from twofold.store.turns import WriteTurn
 
 
@@ -228,12 +228,12 @@ class LmdbTransaction(LmdbSnapshot):
 
     def put_many(self, items: Iterable[tuple[bytes, bytes]]) -> None:
         """See `Transaction.put_many`; half the time of a `put` each."""
-        records = []
-        for key, value in items:
-            if 0 < len(key) < SLOT_BYTES:
-                records.append((key, sealed(key, value)))
-            else:
+        pairs = list(items)
+        if not all(0 < len(key) < SLOT_BYTES for key, _ in pairs):
+            for key, value in pairs:
                 self.put(key, value)
+            return
+        records = sealed_many(pairs)
         try:
             with self._open_transaction().cursor() as cursor:
                 cursor.putmulti(records)

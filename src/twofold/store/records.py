@@ -39,6 +39,11 @@ def sealed(key: bytes, value: bytes) -> bytes:
     return value + xxh3_64_digest(value, xxh3_64_intdigest(key))
 
 
+def sealed_many(items: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    """(key, sealed value) of each item: see `sealed`."""
+    return [(key, value + xxh3_64_digest(value, xxh3_64_intdigest(key))) for key, value in items]
+
+
 def record_of(slot: bytes, key: bytes, value: bytes) -> bytes:
     """What lies in a slot."""
     return sealed(slot, value if len(slot) < SLOT_BYTES else len(key).to_bytes(4, "little") + key + value)

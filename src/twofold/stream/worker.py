@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import polars as pl
@@ -24,6 +24,7 @@ from twofold.stream.counting import count
 from twofold.stream.dead_letters import DeadLetter, bury_payload, bury_rows
 from twofold.stream.duplicates import drop_duplicates
 from twofold.stream.freshness import bucket_of, decode_counts, encode_counts
+from twofold.stream.recent import RecentBlobs
 from twofold.stream.registration import bind, refuse_gap, register_views, same_epoch
 
 APPENDED, APPLIED = "appended", "applied"
@@ -49,7 +50,7 @@ class Worker:
     itself, and goes on with the others.
 
     Nothing is remembered between commits but what the store has: after a kill, a failover or a conflict it goes on from the store's
-    offset.
+    offset. Heads that it has written are not read again as long as the store's offsets are those of its own last commit.
     """
 
     def __init__(self, project: CompiledProject, log: EventLog, store: Store, bell: Bell, max_events: int = 10_000) -> None:
@@ -60,6 +61,7 @@ class Worker:
         }
         self._fresh: dict[int, dict[int, int]] = {}
         self._epochs: dict[int, int] = {}
+        self._heads, self._offsets = RecentBlobs(), dict[int, dict[str, int]]()
         bind(store, log)
 
     @property
@@ -92,6 +94,7 @@ class Worker:
         for partition in partitions:
             self._epochs.pop(partition, None)
             self._fresh.pop(partition, None)
+            self._offsets.pop(partition, None)
 
     def catch_up(self) -> int:
         """Apply all that the log holds now of the partitions taken over; returns the number of events.
@@ -157,29 +160,45 @@ class Worker:
     def _apply(self, pending: Sequence[_Pending]) -> int:
         """Apply record batches in one transaction; returns the number of events."""
         fail_point("apply.read")
+        partitions = {part.partition for part in pending}
+        expected = {partition: self._offsets.pop(partition, None) for partition in partitions}
+        offsets: dict[int, dict[str, int]] = {}
+        heads: list[tuple[Sequence[bytes], Sequence[bytes]]] = []
         with self._store.transaction() as txn:
-            for partition in {part.partition for part in pending}:
-                self._check_epoch(txn, partition)
+            for partition in partitions:
+                offsets[partition] = self._begin(txn, partition)
+                if offsets[partition] != expected[partition]:
+                    self._heads.forget()
                 self._flush_freshness(txn, partition)
             for part in pending:
-                self._apply_part(txn, part)
+                heads += self._apply_part(txn, part, offsets[part.partition])
             fail_point("apply.before_commit")
         fail_point("apply.after_commit")
-        for partition in {part.partition for part in pending}:
+        self._offsets |= offsets
+        for keys, blobs in heads:
+            self._heads.note(keys, blobs)
+        for partition in partitions:
             self._fresh.pop(partition, None)
         self._bell.ring(APPLIED)
         self._note_freshness(pending)
         return sum(batch.count for part in pending for batch in part.batches) - sum(_applied_before(part) for part in pending)
 
-    def _apply_part(self, txn: Transaction, part: _Pending) -> None:
-        """Fold one partition's batches into the deltas of its source's views, and move its offset past them."""
-        source, partition = part.source, part.partition
-        offset = layout.decode_int(txn.get(layout.offset_key(source.name, partition)))
+    def _begin(self, txn: Transaction, partition: int) -> dict[str, int]:
+        """The offsets up to which a partition of each source is applied. Raises Fenced where another worker has taken it over."""
+        keys = [layout.epoch_key(partition), *(layout.offset_key(source.name, partition) for source in self._sources)]
+        epoch, *offsets = txn.multi_get(keys)
+        same_epoch(partition, self._epochs[partition], epoch)
+        return {source.name: layout.decode_int(raw) for source, raw in zip(self._sources, offsets, strict=True)}
+
+    def _apply_part(self, txn: Transaction, part: _Pending, offsets: dict[str, int]) -> list[tuple[Sequence[bytes], Sequence[bytes]]]:
+        """Fold one partition's batches into the deltas of its source's views, and move its offset past them; (keys, blobs) of heads."""
+        source, partition, offset = part.source, part.partition, offsets[part.source.name]
         if offset != part.offset:
             raise Conflict(f"{source.name}/{partition} was applied up to {part.offset} and is now up to {offset}")
         txn.put(layout.offset_key(source.name, partition), layout.encode_int(part.end))
+        offsets[source.name] = part.end
         if not part.batches:
-            return
+            return []
         arrival_us = part.batches[-1].arrival_us
         frame = _decoded(txn, part)
         events, decoded_events = sum(batch.count for batch in part.batches) - _applied_before(part), frame.height
@@ -190,8 +209,30 @@ class Worker:
         in_time = frame.height
         frame = drop_duplicates(txn, source, partition, frame)
         count(txn, source, partition, offset, events, decoded_events, in_time, frame)
-        for folder in self._folders[source.name]:
-            _fold(txn, folder, partition, frame, arrival_us)
+        return [heads for folder in self._folders[source.name] for heads in self._fold(txn, folder, partition, frame, arrival_us)]
+
+    def _fold(
+        self, txn: Transaction, folder: DeltaFolder, partition: int, frame: pl.DataFrame, arrival_us: int
+    ) -> Iterator[tuple[Sequence[bytes], Sequence[bytes]]]:
+        """Fold a frame into the view's open delta; (keys, blobs) of its heads. The place is read here: a roll-over can never be missed."""
+        plan = folder.view.plan
+        if plan.mode == "batch" or frame.is_empty():
+            return
+        raw = txn.get(layout.place_key(plan.version, partition))
+        if raw is None:
+            return
+        delta = layout.decode_place(raw).open
+        prefixes = {part: layout.delta_prefix(plan.version, delta, partition, part) for part in (layout.HEAD, layout.BODY)}
+
+        def stored(part: bytes, keys: Sequence[bytes]) -> Sequence[bytes | None]:
+            whole = [prefixes[part] + key for key in keys]
+            return self._heads.read(whole, txn.multi_get) if part == layout.HEAD else txn.multi_get(whole)
+
+        for part, keys, blobs in folder.fold(frame, stored, arrival_us):
+            whole = [prefixes[part] + key for key in keys]
+            _write(txn, whole, blobs)
+            if part == layout.HEAD:
+                yield whole, blobs
 
     def _check_epochs(self, partitions: Collection[int]) -> None:
         """Raises Fenced where another worker has taken one over; on a store with many writers leaves it."""
@@ -262,23 +303,12 @@ def _decoded(txn: Transaction, part: _Pending) -> pl.DataFrame:
     return frame.filter(pl.col(MINOR) >= part.offset) if part.batches[0].first_offset < part.offset else frame
 
 
-def _fold(txn: Transaction, folder: DeltaFolder, partition: int, frame: pl.DataFrame, arrival_us: int) -> None:
-    """Fold a frame into the view's open delta. The place is read here, so a roll-over can never be missed."""
-    plan = folder.view.plan
-    if plan.mode == "batch" or frame.is_empty():
+def _write(txn: Transaction, keys: Sequence[bytes], blobs: Sequence[bytes]) -> None:
+    """Put the blobs; delete where they are empty."""
+    if b"" not in blobs:
+        txn.put_many(zip(keys, blobs, strict=True))
         return
-    raw = txn.get(layout.place_key(plan.version, partition))
-    if raw is None:
-        return
-    delta = layout.decode_place(raw).open
-    prefixes = {part: layout.delta_prefix(plan.version, delta, partition, part) for part in (layout.HEAD, layout.BODY)}
-
-    def stored(part: bytes, keys: Sequence[bytes]) -> list[bytes | None]:
-        prefix = prefixes[part]
-        return txn.multi_get([prefix + key for key in keys])
-
-    changes = [(prefixes[part] + key, blob) for part, key, blob in folder.fold(frame, stored, arrival_us)]
-    txn.put_many(change for change in changes if change[1])
-    for key, blob in changes:
+    txn.put_many((key, blob) for key, blob in zip(keys, blobs, strict=True) if blob)
+    for key, blob in zip(keys, blobs, strict=True):
         if not blob:
             txn.delete(key)
