@@ -31,15 +31,15 @@ class DeltaFolder:
         self._area = new_areas(self._programme, 1)[0]
         self._whole = ViewFolder(view, source) if view.plan.aggregates else None
 
-    def fold(self, frame: pl.DataFrame, stored: MultiGet, now_us: int) -> Iterator[tuple[bytes, Sequence[bytes], Sequence[bytes]]]:
-        """(HEAD or BODY, keys, their new blobs) of what changes when the frame's events come in; an empty blob where nothing remains.
+    def fold(self, frame: pl.DataFrame, stored: MultiGet, now_us: int) -> Iterator[tuple[bytes, Sequence[bytes]]]:
+        """(HEAD or BODY, new blobs) of the keys that `stored` was asked for, when the frame's events come in; empty: nothing remains.
 
         `frame` is a frame of the source's events that count. A view with opaque features has bodies only, folded as a generation's
         blobs are.
         """
         if self._whole is not None:
             if changes := self._whole.fold(frame, lambda keys: stored(BODY, keys), now_us, keeps_raw=True):
-                yield BODY, [key for key, _ in changes], [blob for _, blob in changes]
+                yield BODY, [blob for _, blob in changes]
             return
         events = keyed(self.view.plan, all_prepared(self._branches, {branch.source: frame for branch in self._branches}))
         if not events.keys:
@@ -48,12 +48,11 @@ class DeltaFolder:
         blobs = blobs_of(words, starts)
         full = np.flatnonzero(words[starts[:-1] + tiles.RAW] > HEAD_EVENTS).tolist()
         if full:
-            keys = [events.keys[i] for i in full]
-            bodies, left = self._sealed(stored(BODY, keys), [blobs[i] for i in full], now_us)
+            bodies, left = self._sealed(stored(BODY, [events.keys[i] for i in full]), [blobs[i] for i in full], now_us)
             for i, head in zip(full, left, strict=True):
                 blobs[i] = head
-            yield BODY, keys, bodies
-        yield HEAD, events.keys, blobs
+            yield BODY, bodies
+        yield HEAD, blobs
 
     def _sealed(self, bodies: Sequence[bytes | None], full: Sequence[bytes], now_us: int) -> tuple[list[bytes], list[bytes]]:
         """The new bodies, and what stays in the heads, of keys whose heads are full."""

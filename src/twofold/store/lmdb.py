@@ -229,7 +229,7 @@ class LmdbTransaction(LmdbSnapshot):
     def put_many(self, items: Iterable[tuple[bytes, bytes]]) -> None:
         """See `Transaction.put_many`; half the time of a `put` each."""
         pairs = list(items)
-        if not all(0 < len(key) < SLOT_BYTES for key, _ in pairs):
+        if any(not 0 < length < SLOT_BYTES for length in {len(key) for key, _ in pairs}):
             for key, value in pairs:
                 self.put(key, value)
             return

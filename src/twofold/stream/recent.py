@@ -28,8 +28,7 @@ class RecentBlobs:
             return found
         if self._old:
             found = [self._old.get(key) if blob is None else blob for key, blob in zip(keys, found, strict=True)]
-        missing = [i for i, blob in enumerate(found) if blob is None]
-        if missing:
+        if missing := [i for i, blob in enumerate(found) if blob is None]:
             for i, blob in zip(missing, stored([keys[i] for i in missing]), strict=True):
                 found[i] = blob
         return found

@@ -27,6 +27,8 @@ from twofold.stream.freshness import bucket_of, decode_counts, encode_counts
 from twofold.stream.recent import RecentBlobs
 from twofold.stream.registration import bind, refuse_gap, register_views, same_epoch
 
+_MOST_CHANGES = 60_000
+"""About so many keys are changed by one commit: the further behind, the fewer commits, and none takes much memory or long."""
 APPENDED, APPLIED = "appended", "applied"
 """Bell channels: the log has grown; the store has."""
 
@@ -51,14 +53,18 @@ class Worker:
 
     Nothing is remembered between commits but what the store has: after a kill, a failover or a conflict it goes on from the store's
     offset. Heads that it has written are not read again as long as the store's offsets are those of its own last commit.
+
+    `max_events` are about so many that one commit applies, of all sources and partitions; None leaves it to the number of views.
     """
 
-    def __init__(self, project: CompiledProject, log: EventLog, store: Store, bell: Bell, max_events: int = 10_000) -> None:
-        self._project, self._log, self._store, self._bell, self._max_events = project, log, store, bell, max_events
+    def __init__(self, project: CompiledProject, log: EventLog, store: Store, bell: Bell, max_events: int | None = None) -> None:
+        self._project, self._log, self._store, self._bell = project, log, store, bell
         self._sources = [source for source in project.sources.values() if source.time is not None]
         self._folders = {
             source.name: [DeltaFolder(view, source.name) for view in project.views_of(source.name)] for source in self._sources
         }
+        changes = max((len(self._folders[source.name]) + (source.id is not None) for source in self._sources), default=1)
+        self._max_events = max_events or _MOST_CHANGES // max(1, changes)
         self._fresh: dict[int, dict[int, int]] = {}
         self._epochs: dict[int, int] = {}
         self._heads, self._offsets = RecentBlobs(), dict[int, dict[str, int]]()
@@ -108,7 +114,7 @@ class Worker:
         return applied
 
     def apply_some(self) -> int:
-        """Apply what is next in each partition, up to `max_events` of each source; returns the number of events. Raises as `catch_up`."""
+        """Apply what is next in each partition, up to about `max_events` in all; returns the number of events. Raises as `catch_up`."""
         return self._apply_all(self._pending(self._ends()))
 
     def _ends(self) -> dict[tuple[str, int], int]:
@@ -143,7 +149,7 @@ class Worker:
         places = [(source, partition) for source in self._sources for partition in self._epochs]
         with self._store.snapshot() as snapshot:
             stored = snapshot.multi_get([layout.offset_key(source.name, partition) for source, partition in places])
-        found = []
+        behind = []
         for (source, partition), raw in zip(places, stored, strict=True):
             offset, end = layout.decode_int(raw), ends[source.name, partition]
             # A read, or another worker, may have gone beyond `ends` in the meantime: what counts is where the log ends now.
@@ -153,8 +159,12 @@ class Worker:
                     "or is another log; take the log that belongs to this home, or remove HOME/store and run `twofold build`"
                 )
             if offset < end:
-                batches = self._log.read(source.name, partition, offset, self._max_events)
-                found.append(_Pending(source, partition, offset, batches, batches[-1].end_offset if batches else end))
+                behind.append((source, partition, offset, end))
+        most = max(1, self._max_events // max(1, len(behind)))
+        found = []
+        for source, partition, offset, end in behind:
+            batches = self._log.read(source.name, partition, offset, most)
+            found.append(_Pending(source, partition, offset, batches, batches[-1].end_offset if batches else end))
         return found
 
     def _apply(self, pending: Sequence[_Pending]) -> int:
@@ -224,15 +234,16 @@ class Worker:
         delta = layout.decode_place(raw).open
         prefixes = {part: layout.delta_prefix(plan.version, delta, partition, part) for part in (layout.HEAD, layout.BODY)}
 
-        def stored(part: bytes, keys: Sequence[bytes]) -> Sequence[bytes | None]:
-            whole = [prefixes[part] + key for key in keys]
-            return self._heads.read(whole, txn.multi_get) if part == layout.HEAD else txn.multi_get(whole)
+        whole: dict[bytes, list[bytes]] = {}
 
-        for part, keys, blobs in folder.fold(frame, stored, arrival_us):
-            whole = [prefixes[part] + key for key in keys]
-            _write(txn, whole, blobs)
+        def stored(part: bytes, keys: Sequence[bytes]) -> Sequence[bytes | None]:
+            whole[part] = [prefixes[part] + key for key in keys]
+            return self._heads.read(whole[part], txn.multi_get) if part == layout.HEAD else txn.multi_get(whole[part])
+
+        for part, blobs in folder.fold(frame, stored, arrival_us):
+            _write(txn, whole[part], blobs)
             if part == layout.HEAD:
-                yield whole, blobs
+                yield whole[part], blobs
 
     def _check_epochs(self, partitions: Collection[int]) -> None:
         """Raises Fenced where another worker has taken one over; on a store with many writers leaves it."""
@@ -305,10 +316,8 @@ def _decoded(txn: Transaction, part: _Pending) -> pl.DataFrame:
 
 def _write(txn: Transaction, keys: Sequence[bytes], blobs: Sequence[bytes]) -> None:
     """Put the blobs; delete where they are empty."""
-    if b"" not in blobs:
-        txn.put_many(zip(keys, blobs, strict=True))
-        return
-    txn.put_many((key, blob) for key, blob in zip(keys, blobs, strict=True) if blob)
-    for key, blob in zip(keys, blobs, strict=True):
-        if not blob:
+    kept = [item for item in zip(keys, blobs, strict=True) if item[1]]
+    txn.put_many(kept)
+    if len(kept) < len(keys):
+        for key in [key for key, blob in zip(keys, blobs, strict=True) if not blob]:
             txn.delete(key)
