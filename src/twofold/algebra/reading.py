@@ -6,7 +6,7 @@ import numpy as np
 from numba import njit
 
 from twofold.algebra import programme, states
-from twofold.algebra.kinds import AHEAD, WIDE
+from twofold.algebra.kinds import AHEAD, OP_RATE, WIDE
 from twofold.algebra.tiles import BASE, EVENT, FOLDED_MAX, HEADER, MAJOR, MINOR, RAW, TILES, TIME, VALID
 from twofold.algebra.wide import wide_words
 from twofold.algebra.windows import SLACK_US
@@ -34,10 +34,11 @@ def read(words, end, t, exact_from, p, areas, out, out_status):
         if touched[window]:
             for slot in range(kinds.size):
                 states.merge_areas(total, bases[slot], areas[window], bases[slot], kinds[slot], value_kinds[slot], words, words)
-        _write_results(total, window, t, p, out, out_floats, out_status)
+        same_as = order[place - 1] if place and not touched[window] else -1
+        _write_results(total, window, same_as, t, p, out, out_floats, out_status)
     for window in range(tails.size):
         if heads[window] < t:
-            _write_results(areas[window], window, t, p, out, out_floats, out_status)
+            _write_results(areas[window], window, -1, t, p, out, out_floats, out_status)
     for slot in range(kinds.size):
         states.clear(total, bases[slot], kinds[slot])
         for window in range(tails.size):
@@ -50,18 +51,40 @@ def read(words, end, t, exact_from, p, areas, out, out_status):
 
 
 @njit(cache=True)
-def _write_results(area, window, t, p, out, out_floats, out_status):
-    """Write the features of one window from the states of all its events."""
+def _write_results(area, window, same_as, t, p, out, out_floats, out_status):
+    """Write the features of one window from the states of all its events, which are those of the window `same_as` too (-1: of none)."""
     kinds, value_kinds, _, bases = programme.slots_of(p)
     widths, _, _ = programme.windows_of(p)
     slots, windows, operations, arguments, places = programme.features_of(p)
     for feature in range(slots.size):
         if windows[feature] == window:
-            slot = slots[feature]
-            out_status[feature] = states.result(
-                area, bases[slot], kinds[slot], value_kinds[slot], operations[feature], arguments[feature], t, widths[window], out,
-                out_floats, places[feature], np.int64(1),
-            )  # fmt: skip
+            twin = _twin(feature, same_as, slots, windows, operations, arguments)
+            if twin >= 0:
+                end = places[twin + 1] if twin + 1 < places.size else out.size
+                for i in range(end - places[twin]):
+                    out[places[feature] + i] = out[places[twin] + i]
+                out_status[feature] = out_status[twin]
+            else:
+                slot = slots[feature]
+                out_status[feature] = states.result(
+                    area, bases[slot], kinds[slot], value_kinds[slot], operations[feature], arguments[feature], t, widths[window], out,
+                    out_floats, places[feature], np.int64(1),
+                )  # fmt: skip
+
+
+@njit(cache=True)
+def _twin(feature, window, slots, windows, operations, arguments):
+    """The feature of another window that has the same result where the events are the same; -1 where there is none."""
+    if window >= 0 and operations[feature] != OP_RATE:  # a rate is of the window's width
+        for other in range(slots.size):
+            if (
+                windows[other] == window
+                and slots[other] == slots[feature]
+                and operations[other] == operations[feature]
+                and arguments[other] == arguments[feature]
+            ):
+                return other
+    return -1
 
 
 @njit(cache=True)

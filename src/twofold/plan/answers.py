@@ -15,7 +15,7 @@ from twofold.algebra.words import WIDE_TYPES, decode_value, element_type
 from twofold.plan.serving import FeaturePlan, Frozen, ViewPlan
 
 
-class Answer(Frozen, frozen=True):
+class Answer(Frozen, frozen=True, gc=False):
     """A key's features at one instant, in the order of the view's features.
 
     `values` are Python values, None for null. `statuses` are names of `algebra.kinds.STATUSES`. `age_us` is t minus the greatest

@@ -23,7 +23,7 @@ _ATTEMPTS = 5
 """So often are the pointers read again when a generation that they name is gone."""
 
 
-class KeyRead(Frozen, frozen=True):
+class KeyRead(Frozen, frozen=True, gc=False):
     """One key's features, in the order of the view's features, at `at_us`. `generation` is None in stream mode."""
 
     key: tuple[Any, ...]

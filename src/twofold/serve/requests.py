@@ -87,6 +87,7 @@ class KeyCheck:
         self._view, self._by = plan.name, dict(plan.by)
         self._items = tuple(self._by.items())
         self._kinds = tuple(self._by.values())
+        self._has_instants = "datetime" in self._kinds
 
     def encoded(self, number: int, key: Any) -> tuple[tuple[Any, ...], bytes | None]:
         """The parts of a key as `key` gives them, and their bytes; no bytes where a part is null."""
@@ -100,7 +101,8 @@ class KeyCheck:
         """
         parts = self._parts(number, key)
         try:
-            return tuple([key_part(kind, canonical(kind, parts[place])) for place, kind in enumerate(self._kinds)])
+            found = tuple([canonical(kind, parts[place]) for place, kind in enumerate(self._kinds)])
+            return tuple(map(key_part, self._kinds, found)) if self._has_instants else found
         except Refused:
             pass
         problems = []
