@@ -266,7 +266,7 @@ def test_a_wait_for_some_partitions_is_not_ended_by_others(opened: Callable[...,
     log = opened(partitions=2)
     log.append([*events(b"1"), *events(b"1", partition=1)], 10**15)
     log.end_offsets(["s"])
-    while log.wait(0.1):  # that the source is there is news, too
+    while log.wait(1.0):  # that the source is there is news, too
         log.end_offsets(["s"])
     log.append(events(b"2"), 10**15)
     assert not log.wait(0.1, [1])
