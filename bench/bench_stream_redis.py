@@ -74,7 +74,11 @@ def measured(home: Path, url: str, shares: list[list[int]], cores: int) -> float
         assert worker.stdout.readline() == "ready\n"
     begun = time.perf_counter()
     for worker in workers:
-        worker.communicate("\n")
+        assert worker.stdin is not None
+        worker.stdin.write("\n")
+        worker.stdin.flush()
+    for worker in workers:
+        worker.communicate()
     assert not any(worker.returncode for worker in workers)
     return time.perf_counter() - begun
 

@@ -43,7 +43,7 @@ STEPS = {
     "end of a transaction": ["twofold.store.lmdb:LmdbTransaction.__exit__", "twofold.store.lmdb:LmdbSnapshot.__exit__"],
     "freshness": ["twofold.stream.worker:Worker._flush_freshness", "twofold.stream.worker:Worker._note_freshness"],
     "bell": ["twofold.bell:Bell.ring"],
-    "pending": ["twofold.stream.worker:Worker._pending"],
+    "pending": ["twofold.stream.worker:Worker._behind", "twofold.stream.worker:Worker._read"],
     "far-check, rest of a part": ["twofold.stream.worker:Worker._apply_part"],
     "rest of a transaction": ["twofold.stream.worker:Worker._apply"],
 }

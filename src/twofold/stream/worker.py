@@ -34,6 +34,16 @@ APPENDED, APPLIED = "appended", "applied"
 
 
 @dataclass(frozen=True)
+class _Behind:
+    """A partition of which less is applied than the log holds: up to `offset` of `end`."""
+
+    source: SourcePlan
+    partition: int
+    offset: int
+    end: int
+
+
+@dataclass(frozen=True)
 class _Pending:
     """The next record batches of a partition, from its applied offset on up to `end`; none where only missing offsets lie between."""
 
@@ -109,24 +119,27 @@ class Worker:
         """
         applied = 0
         ends = self._ends()
-        while pending := self._pending(ends):
-            applied += self._apply_all(pending)
+        while behind := self._behind(ends):
+            applied += self._apply_all(behind)
         return applied
 
     def apply_some(self) -> int:
-        """Apply what is next in each partition, up to about `max_events` in all; returns the number of events. Raises as `catch_up`."""
-        return self._apply_all(self._pending(self._ends()))
+        """Apply what is next in each partition, in one commit for each that must be one; returns the number of events.
+
+        Raises as `catch_up`.
+        """
+        return self._apply_all(self._behind(self._ends()))
 
     def _ends(self) -> dict[tuple[str, int], int]:
         return self._log.end_offsets([source.name for source in self._sources])
 
-    def _apply_all(self, pending: Sequence[_Pending]) -> int:
-        """Apply record batches; returns the number of events. What another worker came between is left for the next time."""
+    def _apply_all(self, behind: Sequence[_Behind]) -> int:
+        """Apply what is next; returns the number of events. What another worker came between is left for the next time."""
         applied = 0
-        for together in self._transactions(pending):
+        for together in self._transactions(behind):
             partitions = {part.partition for part in together}
             try:
-                applied += self._apply(together)
+                applied += self._apply(self._read(together))
             except Conflict:
                 self._check_epochs(partitions)
             except Fenced:
@@ -135,21 +148,21 @@ class Worker:
                 self.leave(partitions)
         return applied
 
-    def _transactions(self, pending: Sequence[_Pending]) -> list[list[_Pending]]:
+    def _transactions(self, behind: Sequence[_Behind]) -> list[list[_Behind]]:
         """What is committed together: all, or on a store with many writers what belongs to one partition."""
-        if not pending or not self._store.has_many_writers:
-            return [list(pending)] if pending else []
-        groups: dict[int, list[_Pending]] = {}
-        for part in pending:
+        if not behind or not self._store.has_many_writers:
+            return [list(behind)] if behind else []
+        groups: dict[int, list[_Behind]] = {}
+        for part in behind:
             groups.setdefault(part.partition, []).append(part)
         return list(groups.values())
 
-    def _pending(self, ends: Mapping[tuple[str, int], int]) -> list[_Pending]:
-        """What is next in every partition whose log is longer than what is applied."""
+    def _behind(self, ends: Mapping[tuple[str, int], int]) -> list[_Behind]:
+        """Every partition whose log is longer than what is applied."""
         places = [(source, partition) for source in self._sources for partition in self._epochs]
         with self._store.snapshot() as snapshot:
             stored = snapshot.multi_get([layout.offset_key(source.name, partition) for source, partition in places])
-        behind = []
+        found = []
         for (source, partition), raw in zip(places, stored, strict=True):
             offset, end = layout.decode_int(raw), ends[source.name, partition]
             # A read, or another worker, may have gone beyond `ends` in the meantime: what counts is where the log ends now.
@@ -159,12 +172,17 @@ class Worker:
                     "or is another log; take the log that belongs to this home, or remove HOME/store and run `twofold build`"
                 )
             if offset < end:
-                behind.append((source, partition, offset, end))
-        most = max(1, self._max_events // max(1, len(behind)))
+                found.append(_Behind(source, partition, offset, end))
+        return found
+
+    def _read(self, together: Sequence[_Behind]) -> list[_Pending]:
+        """What is next in each, up to about `max_events` in all."""
+        most = max(1, self._max_events // len(together))
         found = []
-        for source, partition, offset, end in behind:
-            batches = self._log.read(source.name, partition, offset, most)
-            found.append(_Pending(source, partition, offset, batches, batches[-1].end_offset if batches else end))
+        for part in together:
+            batches = self._log.read(part.source.name, part.partition, part.offset, most)
+            end = batches[-1].end_offset if batches else part.end
+            found.append(_Pending(part.source, part.partition, part.offset, batches, end))
         return found
 
     def _apply(self, pending: Sequence[_Pending]) -> int:
