@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice, takewhile
+from operator import itemgetter
 from pathlib import Path
 from types import TracebackType
 from typing import NoReturn, Self
@@ -229,7 +230,8 @@ class LmdbTransaction(LmdbSnapshot):
     def put_many(self, items: Iterable[tuple[bytes, bytes]]) -> None:
         """See `Transaction.put_many`; half the time of a `put` each."""
         pairs = list(items)
-        if any(not 0 < length < SLOT_BYTES for length in {len(key) for key, _ in pairs}):
+        lengths = set(map(len, map(itemgetter(0), pairs)))
+        if not all(0 < length < SLOT_BYTES for length in lengths):
             for key, value in pairs:
                 self.put(key, value)
             return

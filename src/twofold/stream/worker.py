@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import compress
 
 import polars as pl
 
@@ -334,8 +335,7 @@ def _decoded(txn: Transaction, part: _Pending) -> pl.DataFrame:
 
 def _write(txn: Transaction, keys: Sequence[bytes], blobs: Sequence[bytes]) -> None:
     """Put the blobs; delete where they are empty."""
-    kept = [item for item in zip(keys, blobs, strict=True) if item[1]]
-    txn.put_many(kept)
-    if len(kept) < len(keys):
+    txn.put_many(compress(zip(keys, blobs, strict=True), blobs))
+    if b"" in blobs:
         for key in [key for key, blob in zip(keys, blobs, strict=True) if not blob]:
             txn.delete(key)
