@@ -7,6 +7,7 @@ that it had. Another boot is another id.
 from __future__ import annotations
 
 import contextlib
+import errno
 import random
 import shutil
 import subprocess
@@ -16,7 +17,8 @@ from pathlib import Path
 
 import pytest
 
-from twofold.errors import TwofoldError
+from twofold import flocks
+from twofold.errors import Corrupt, StoreUnavailable, TwofoldError
 from twofold.store import checkpoints, lmdb
 from twofold.store.checkpoints import Checkpoints
 from twofold.store.lmdb import LmdbStore
@@ -183,6 +185,49 @@ def difference_after_a_dead_writer(machine: Machine, rng: random.Random) -> list
 def test_the_store_goes_back_to_its_last_checkpoint_as_a_whole(machine: Machine, seed: int, has_other: bool) -> None:
     assert differences(machine, random.Random(seed), 3 if has_other else 12, has_other) == []
     assert difference_after_a_dead_writer(machine, random.Random(seed)) == []
+
+
+@pytest.mark.parametrize("changes", [1, 2, 3])
+def test_a_store_that_was_never_synced_is_empty_again(machine: Machine, changes: int) -> None:
+    for seed in range(20):
+        with contextlib.closing(LmdbStore(machine.folder)) as store:
+            machine.booted(store)
+            for _ in range(changes):
+                with machine.watching(store):
+                    change(store, random.Random(seed))
+            machine.fail(random.Random(seed))
+        assert look(machine, random.Random(seed)) == []
+        machine.folder = machine.folder.parent / f"new-{seed}"
+
+
+def test_a_sync_that_fails_is_told_by_every_write_from_then_on(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(*_: object) -> None:
+        raise OSError(errno.EIO, "planted")
+
+    store = LmdbStore(machine.folder)
+    change(store, random.Random(1))
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints._CheckpointFile, "write", failing)
+        with pytest.raises(Corrupt, match=r"failed when it was to keep.*planted.*remove HOME/store"):
+            store.sync()
+    held = contents(store)
+    for _ in range(2):
+        with pytest.raises(Corrupt, match="planted"):
+            change(store, random.Random(2))
+    assert contents(store) == held
+    with pytest.raises(Corrupt, match="planted"):
+        store.close()
+
+
+def test_a_stopped_process_does_not_keep_others_waiting_for_ever(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checkpoints, "_LOCK_WAIT_S", 0.1)
+    with contextlib.closing(LmdbStore(machine.folder)) as store:
+        change(store, random.Random(1))
+        with open(machine.folder / "entries" / "checkpoint", "rb") as held:
+            assert flocks.try_lock(held.fileno())
+            with pytest.raises(StoreUnavailable, match="another process has held"):
+                store.sync()
+        store.sync()
 
 
 def no_pin(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,10 +13,10 @@ others left unsynced; then a thread makes the next one a moment after each commi
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import struct
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -24,14 +24,15 @@ from typing import NamedTuple
 import lmdb
 from xxhash import xxh3_64_digest
 
+from twofold import flocks
 from twofold.durable import sync_folder
-from twofold.errors import StoreUnavailable
+from twofold.errors import Corrupt, StoreUnavailable
 
 Reader = Callable[[], "lmdb.Transaction[bytes]"]
 
 INTERVAL_S = 0.1
 """So long after a commit the next checkpoint begins."""
-_MOST_TRIES = 10_000
+_MOST_TRIES, _POLL_S, _LOCK_WAIT_S = 10_000, 0.001, 10.0
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
 _META = struct.Struct("<8x2xH4xII8xQ96xQQ")  # page header (flags), magic, version, map size, two databases, last page, transaction
 _META_FLAG, _MAGIC, _VERSION = 0x08, 0xBEEFC0DE, 1
@@ -61,7 +62,7 @@ class _CheckpointFile:
     """The file with the last checkpoint: two slots that are written in turn, so that a torn one leaves the other."""
 
     def __init__(self, path: Path):
-        is_new = not path.exists()
+        self._path, is_new = path, not path.exists()
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         if is_new:
             os.posix_fallocate(self._fd, 0, 2 * _SLOT_BYTES)
@@ -71,12 +72,13 @@ class _CheckpointFile:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Keeps other processes from reading and writing it."""
-        fcntl.flock(self._fd, fcntl.LOCK_EX)
+        """Keeps other processes from reading and writing it; raises StoreUnavailable where one does for too long."""
+        if not flocks.lock(self._fd, time.monotonic() + _LOCK_WAIT_S, lambda _: _POLL_S):
+            raise StoreUnavailable(f"another process has held {self._path} for {_LOCK_WAIT_S:g} s: if it is stopped or hangs, end it")
         try:
             yield
         finally:
-            fcntl.flock(self._fd, fcntl.LOCK_UN)
+            flocks.unlock(self._fd)
 
     def read(self) -> _Checkpoint | None:
         """The last whole checkpoint; None where there is none."""
@@ -113,9 +115,10 @@ def restore(data_file: Path, checkpoint_file: Path, boot: str) -> None:
             if last is None or last.boot == boot:
                 return
             with open(data_file, "r+b") as data:
-                for transaction in (last.transaction, max(last.transaction - 1, 0)):
-                    data.seek(transaction % 2 * last.page_bytes)
-                    data.write(_meta_page(last.meta, transaction))
+                for page in range(2):  # LMDB takes the later one, and writes over the other
+                    is_later = page == last.transaction % 2
+                    data.seek(page * last.page_bytes)
+                    data.write(_meta_page(last.meta, page, last.transaction if is_later else max(last.transaction - 1, 0)))
                 data.flush()
                 os.fsync(data.fileno())
             file.write(last._replace(number=last.number + 1, boot=boot))
@@ -123,9 +126,9 @@ def restore(data_file: Path, checkpoint_file: Path, boot: str) -> None:
         file.close()
 
 
-def _meta_page(meta: bytes, transaction: int) -> bytes:
+def _meta_page(meta: bytes, page: int, transaction: int) -> bytes:
     """The page's beginning, with its own number in front and the transaction at its end."""
-    return (transaction % 2).to_bytes(8, "little") + meta[8:_TRANSACTION_AT] + transaction.to_bytes(8, "little")
+    return page.to_bytes(8, "little") + meta[8:_TRANSACTION_AT] + transaction.to_bytes(8, "little")
 
 
 class Checkpoints:
@@ -136,19 +139,19 @@ class Checkpoints:
 
     def __init__(self, inner: lmdb.Environment, read: Reader, files: tuple[Path, Path], boot: str):
         data_file, checkpoint_file = files
-        self._inner, self._read, self._boot = inner, read, boot
+        self._inner, self._read, self._boot, self._folder = inner, read, boot, data_file.parent
         self._data = os.open(data_file, os.O_RDONLY | os.O_CLOEXEC)
         self._file = _CheckpointFile(checkpoint_file)
         self._page_bytes = int(inner.stat()["psize"])
         self._pin: lmdb.Transaction[bytes] | None = None
         self._is_writing = self._is_dirty = False
-        self._failure: lmdb.Error | OSError | None = None
+        self._failure: Corrupt | None = None
         self._state, self._making, self._wake = threading.Lock(), threading.Lock(), threading.Event()
         self._closing = threading.Event()
         self._thread: threading.Thread | None = None
 
     def begin(self) -> None:
-        """Before a write transaction. Raises what a sync has raised, then and ever after: what it did not write may be gone."""
+        """Before a write transaction. Raises Corrupt once a sync has failed: what the disk did not take may be gone."""
         if self._failure is not None:
             raise self._failure
         with self._state:
@@ -200,7 +203,7 @@ class Checkpoints:
             self._wake.clear()
             if self._closing.wait(INTERVAL_S):
                 return
-            with contextlib.suppress(lmdb.Error, OSError, StoreUnavailable):  # told by the next `begin`
+            with contextlib.suppress(lmdb.Error, OSError, StoreUnavailable, Corrupt):  # the next `begin` tells, or tries again
                 self._make()
                 self._rest()
 
@@ -212,10 +215,15 @@ class Checkpoints:
             pin, meta = self._moment()
             try:
                 self._save(pin.id(), meta)
-            except BaseException as error:
+            except (lmdb.Error, OSError) as error:
                 pin.abort()
-                if isinstance(error, (lmdb.Error, OSError)):
-                    self._failure = error
+                self._failure = Corrupt(
+                    f"the disk under {self._folder} failed when it was to keep what was written: {error}; what is lost is not known: "
+                    "look at the disk, then remove HOME/store and run `twofold build`"
+                )
+                raise self._failure from error
+            except BaseException:
+                pin.abort()
                 raise
             with self._state:
                 old, self._pin = self._pin, pin
