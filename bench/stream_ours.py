@@ -21,7 +21,7 @@ import twofold as tw
 from twofold.plan import layout
 from twofold.stream.freshness import decode_counts, quantile_ms
 
-BATCHES = {1: 0.01, 100: 0.1, 1_000: 0.3, 10_000: 0.29, 60_000: 0.3}
+BATCHES = {1: 0.01, 100: 0.1, 1_000: 0.3, 10_000: 0.29, 100_000: 0.3}
 """Events of a micro-batch -> the share of the measured day that is applied in such batches, one after the other on the same home."""
 
 READS, THREADS = 5_000, 8

@@ -28,7 +28,7 @@ from twofold.stream.freshness import bucket_of, decode_counts, encode_counts
 from twofold.stream.recent import RecentBlobs
 from twofold.stream.registration import bind, refuse_gap, register_views, same_epoch
 
-_MOST_CHANGES = 60_000
+_MOST_CHANGES = 100_000
 """About so many keys are changed by one commit: the further behind, the fewer commits, and none takes much memory or long."""
 APPENDED, APPLIED = "appended", "applied"
 """Bell channels: the log has grown; the store has."""

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
+import msgspec
 import polars as pl
 from arro3.core import RecordBatch, RecordBatchReader, Table
 from deltalake import CommitProperties, DeltaTable, Transaction, WriterProperties, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError
 
+from twofold.durable import sync_folder
 from twofold.errors import Busy, Corrupt, Unavailable
 from twofold.fail_points import fail_point
 from twofold.plan.inputs import MAJOR, MINOR, SYSTEM
@@ -30,7 +33,10 @@ _ATTEMPTS = 5
 
 
 class DeltaTables:
-    """Tables that other tools can read; every commit names what it did, so that repeating it changes nothing."""
+    """Tables that other tools can read; every commit names what it did, so that repeating it changes nothing.
+
+    What a call has added is durable when it returns: whoever gave the rows may drop them from where they were.
+    """
 
     def __init__(self, folder: str | Path) -> None:
         self._folder = Path(folder)
@@ -123,6 +129,7 @@ class DeltaTables:
         path = self._path(kind, source)
         path.mkdir(parents=True, exist_ok=True)
         rows = _Batches(frame, f"writing {source}", progress)
+        known = _commits(path)
         try:
             # A later version of the project may have given the source a column more: older rows read null there.
             write_deltalake(
@@ -144,6 +151,10 @@ class DeltaTables:
                     "health, then try again"
                 ) from error
             raise
+        try:
+            _sync(path, _commits(path) - known)
+        except OSError as error:
+            raise Unavailable(f"the disk failed to keep what was written to {path}: {error}; look at its health, then try again") from error
 
     def _note(self, table: DeltaTable, done: list[Transaction]) -> None:
         """A commit without rows. Raises CommitFailedError where another one has noted the same since the table was opened."""
@@ -190,6 +201,21 @@ def _left_over(table: DeltaTable | None, folder: Path) -> list[Path]:
         replaced = table.vacuum(retention_hours=0, dry_run=True, enforce_retention_duration=False)
         known = {Path(path).name for path in (*table.file_uris(), *replaced)}
     return [path for path in folder.glob("*.parquet") if path.name not in known]
+
+
+def _commits(folder: Path) -> set[Path]:
+    return set((folder / "_delta_log").glob("*.json"))
+
+
+def _sync(folder: Path, commits: Collection[Path]) -> None:
+    """Make commits, and the files that they add, durable: whoever gave us the rows may forget them now."""
+    for commit in commits:
+        actions = (msgspec.json.decode(line) for line in commit.read_bytes().splitlines())
+        for path in [folder / unquote(action["add"]["path"]) for action in actions if "add" in action] + [commit]:
+            with open(path, "rb") as file:
+                os.fsync(file.fileno())
+    for each in (folder, folder / "_delta_log", *folder.parents[:2]):
+        sync_folder(each)
 
 
 def _pin(table: str, version: int) -> str:
