@@ -29,8 +29,8 @@ Plant = Callable[[pytest.MonkeyPatch], None]
 
 def _offset_without_delta(patch: pytest.MonkeyPatch) -> None:
     """Every third micro-batch commits its offset but not what it folded."""
-    fold, calls = worker._fold, itertools.count()
-    patch.setattr(worker, "_fold", lambda *args: None if next(calls) % 3 == 2 else fold(*args))
+    fold, calls = worker.Worker._fold, itertools.count()
+    patch.setattr(worker.Worker, "_fold", lambda *args: None if next(calls) % 3 == 2 else fold(*args))
 
 
 def _head_is_closed(patch: pytest.MonkeyPatch) -> None:
@@ -127,13 +127,13 @@ def _loaded_history_is_in_a_stream_view(patch: pytest.MonkeyPatch) -> None:
 
 
 def _the_second_source_is_not_read(patch: pytest.MonkeyPatch) -> None:
-    fold = worker._fold
+    fold = worker.Worker._fold
 
-    def first_only(txn: Any, folder: Any, *rest: Any) -> None:
+    def first_only(self: Any, txn: Any, folder: Any, *rest: Any) -> None:
         if folder.source == folder.view.plan.sources[0]:
-            fold(txn, folder, *rest)
+            fold(self, txn, folder, *rest)
 
-    patch.setattr(worker, "_fold", first_only)
+    patch.setattr(worker.Worker, "_fold", first_only)
 
 
 def _a_generation_lacks_the_second_source(patch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""Blobs that a worker has committed last, so that the next commit need not read them; whether they still stand is its caller's to know."""
+"""Blobs that a worker has written last, so that it need not read them again; whether they still stand is its caller's to know."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _ENTRY_BYTES = 200
 
 
 class RecentBlobs:
-    """Key -> blob of the latest commits, in about `most_bytes` of memory: the half that has not been needed for longest goes at once."""
+    """Key -> blob as it was written last, in about `most_bytes` of memory: the half that has not been needed for longest goes at once."""
 
     def __init__(self, most_bytes: int = _MOST_BYTES) -> None:
         self._most_bytes = most_bytes
@@ -34,7 +34,7 @@ class RecentBlobs:
         return found
 
     def note(self, keys: Sequence[bytes], blobs: Sequence[bytes]) -> None:
-        """These are committed; an empty blob is none."""
+        """These are written; an empty blob is none."""
         self._young.update(zip(keys, blobs, strict=True))
         about = len(self._young) * (_ENTRY_BYTES + sum(map(len, blobs)) // len(blobs))
         if about > self._most_bytes // 2:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import compress
 
@@ -190,9 +190,9 @@ class Worker:
         """Apply record batches in one transaction; returns the number of events."""
         fail_point("apply.read")
         partitions = {part.partition for part in pending}
+        # Heads are noted as they are written; where the commit fails, no offsets are known, and the next time begins by forgetting them.
         expected = {partition: self._offsets.pop(partition, None) for partition in partitions}
         offsets: dict[int, dict[str, int]] = {}
-        heads: list[tuple[Sequence[bytes], Sequence[bytes]]] = []
         with self._store.transaction() as txn:
             for partition in partitions:
                 offsets[partition] = self._begin(txn, partition)
@@ -200,12 +200,10 @@ class Worker:
                     self._heads.forget()
                 self._flush_freshness(txn, partition)
             for part in pending:
-                heads += self._apply_part(txn, part, offsets[part.partition])
+                self._apply_part(txn, part, offsets[part.partition])
             fail_point("apply.before_commit")
         fail_point("apply.after_commit")
         self._offsets |= offsets
-        for keys, blobs in heads:
-            self._heads.note(keys, blobs)
         for partition in partitions:
             self._fresh.pop(partition, None)
         self._bell.ring(APPLIED)
@@ -219,15 +217,15 @@ class Worker:
         same_epoch(partition, self._epochs[partition], epoch)
         return {source.name: layout.decode_int(raw) for source, raw in zip(self._sources, offsets, strict=True)}
 
-    def _apply_part(self, txn: Transaction, part: _Pending, offsets: dict[str, int]) -> list[tuple[Sequence[bytes], Sequence[bytes]]]:
-        """Fold one partition's batches into the deltas of its source's views, and move its offset past them; (keys, blobs) of heads."""
+    def _apply_part(self, txn: Transaction, part: _Pending, offsets: dict[str, int]) -> None:
+        """Fold one partition's batches into the deltas of its source's views, and move its offset past them."""
         source, partition, offset = part.source, part.partition, offsets[part.source.name]
         if offset != part.offset:
             raise Conflict(f"{source.name}/{partition} was applied up to {part.offset} and is now up to {offset}")
         txn.put(layout.offset_key(source.name, partition), layout.encode_int(part.end))
         offsets[source.name] = part.end
         if not part.batches:
-            return []
+            return
         arrival_us = part.batches[-1].arrival_us
         frame = _decoded(txn, part)
         events, decoded_events = sum(batch.count for batch in part.batches) - _applied_before(part), frame.height
@@ -238,12 +236,11 @@ class Worker:
         in_time = frame.height
         frame = drop_duplicates(txn, source, partition, frame)
         count(txn, source, partition, offset, events, decoded_events, in_time, frame)
-        return [heads for folder in self._folders[source.name] for heads in self._fold(txn, folder, partition, frame, arrival_us)]
+        for folder in self._folders[source.name]:
+            self._fold(txn, folder, partition, frame, arrival_us)
 
-    def _fold(
-        self, txn: Transaction, folder: DeltaFolder, partition: int, frame: pl.DataFrame, arrival_us: int
-    ) -> Iterator[tuple[Sequence[bytes], Sequence[bytes]]]:
-        """Fold a frame into the view's open delta; (keys, blobs) of its heads. The place is read here: a roll-over can never be missed."""
+    def _fold(self, txn: Transaction, folder: DeltaFolder, partition: int, frame: pl.DataFrame, arrival_us: int) -> None:
+        """Fold a frame into the view's open delta. The place is read here, so a roll-over can never be missed."""
         plan = folder.view.plan
         if plan.mode == "batch" or frame.is_empty():
             return
@@ -262,7 +259,7 @@ class Worker:
         for part, blobs in folder.fold(frame, stored, arrival_us):
             _write(txn, whole[part], blobs)
             if part == layout.HEAD:
-                yield whole[part], blobs
+                self._heads.note(whole[part], blobs)
 
     def _check_epochs(self, partitions: Collection[int]) -> None:
         """Raises Fenced where another worker has taken one over; on a store with many writers leaves it."""
