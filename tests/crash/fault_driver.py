@@ -399,12 +399,18 @@ def ingest_for_ever(opened: Any, number: int) -> None:
 
 
 def stream_for_ever(opened: Any, number: int) -> None:
-    """The worker process; where another still is, tried again."""
+    """The worker process, which writes down what is applied as it goes on; where another still is, tried again."""
     from twofold.errors import Busy
+
+    producer = Producer(opened, number)
+
+    def never() -> bool:
+        producer.see()
+        return False
 
     while True:
         with contextlib.suppress(Busy):
-            opened.stream(until=lambda: False)
+            opened.stream(until=never)
 
 
 def build_for_ever(opened: Any, number: int) -> None:
