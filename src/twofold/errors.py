@@ -24,7 +24,10 @@ TwofoldError
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 class TwofoldError(Exception):
@@ -107,3 +110,10 @@ def did_you_mean(got: str, known: Iterable[str]) -> str:
     """A sentence with the nearest known name, or an empty string where none is near."""
     nearest = difflib.get_close_matches(got, list(known), n=1, cutoff=0.5)
     return f" Did you mean {nearest[0]!r}?" if nearest else ""
+
+
+def known(items: Mapping[str, T], name: str, what: str) -> T:
+    """The item of that name; raises UnknownName with the nearest."""
+    if name not in items:
+        raise UnknownName(f"there is no {what} {name!r}; there are {', '.join(sorted(items)) or 'none'}.{did_you_mean(name, items)}")
+    return items[name]

@@ -9,12 +9,11 @@ from typing import Any
 
 import msgspec
 
-from twofold.errors import DataError, SchemaMismatch
+from twofold.errors import DataError, SchemaMismatch, known
 from twofold.http.messages import Call, Reply, TooMany, decoded, malformed, reply
 from twofold.log.base import Position
 from twofold.plan.canonical import shown
 from twofold.plan.serving import ServingPlan
-from twofold.serve.features import known
 
 Ingest = Callable[[str, list[dict[str, Any]]], Position]
 

@@ -8,11 +8,10 @@ from typing import Any
 import msgspec
 
 from twofold import __version__
-from twofold.errors import DataError, SchemaMismatch, UnknownName
+from twofold.errors import DataError, SchemaMismatch, UnknownName, known
 from twofold.http.messages import RETRY, Call, Reply, after_of, reply
 from twofold.http.predict import Reading
 from twofold.plan.serving import ModelPlan, ServingPlan
-from twofold.serve.features import known
 from twofold.serve.predict import Answer, ModelServer
 
 DATATYPES = {"str": "BYTES", "category": "BYTES", "int": "INT64", "float": "FP64", "bool": "BOOL", "datetime": "BYTES"}

@@ -9,7 +9,7 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from twofold.errors import DataError, SchemaMismatch
+from twofold.errors import DataError, SchemaMismatch, known
 from twofold.http.messages import Call, Reply, after_of, at_of, deadline_us_of, reply
 from twofold.http.waiting import AppliedBell
 from twofold.instants import to_iso, to_us
@@ -18,7 +18,7 @@ from twofold.plan.canonical import shown
 from twofold.plan.merge import age_s
 from twofold.plan.serving import ViewPlan
 from twofold.serve.deadline import Deadline, InCall
-from twofold.serve.features import KeyRead, known
+from twofold.serve.features import KeyRead
 from twofold.serve.predict import Answer, ModelServer
 from twofold.serve.requests import Request, RequestCheck
 

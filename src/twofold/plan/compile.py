@@ -20,7 +20,7 @@ from twofold.definitions.own_source import class_content, own_source
 from twofold.definitions.project import Project, joins_of
 from twofold.definitions.table import Table
 from twofold.definitions.view import View
-from twofold.errors import UnknownName, did_you_mean
+from twofold.errors import known
 from twofold.instants import duration_us, hop_for
 from twofold.plan.models import compile_model
 from twofold.plan.own import slot_text
@@ -77,28 +77,19 @@ class CompiledProject:
 
     def source(self, name: str) -> SourcePlan:
         """The source or table of that name."""
-        found: SourcePlan = _named(self.sources, name, "source")
-        return found
+        return known(self.sources, name, "source")
 
     def view(self, name: str) -> CompiledView:
         """The view or table of that name."""
-        found: CompiledView = _named(self.views, name, "view")
-        return found
+        return known(self.views, name, "view")
 
     def model(self, name: str) -> ModelPlan:
         """The model of that name, without a predictor."""
-        found: ModelPlan = _named(self.serving.models, name, "model")
-        return found
+        return known(self.serving.models, name, "model")
 
     def views_of(self, source: str) -> list[CompiledView]:
         """The views fed by a source."""
         return [view for view in self.views.values() if source in view.plan.sources]
-
-
-def _named(known: Mapping[str, Any], name: str, what: str) -> Any:
-    if name not in known:
-        raise UnknownName(f"there is no {what} {name!r}; there are {', '.join(sorted(known)) or 'none'}.{did_you_mean(name, known)}")
-    return known[name]
 
 
 def compile_project(project: Project) -> CompiledProject:

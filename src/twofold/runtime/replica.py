@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from twofold.errors import NotBuilt
+from twofold.errors import NotBuilt, known
 from twofold.log.base import Position
 from twofold.plan.ingest import check_rows
 from twofold.plan.serving import PredictorPlan, ServingPlan, decode_plan
@@ -15,7 +15,7 @@ from twofold.runtime.facts import metrics_of
 from twofold.runtime.home import Home
 from twofold.serve.cache import PredictionCache
 from twofold.serve.deadline import InThreads
-from twofold.serve.features import FeatureReader, known
+from twofold.serve.features import FeatureReader
 from twofold.serve.joined import joined_values
 from twofold.serve.predict import ModelServer
 from twofold.store.applied import applied_offsets

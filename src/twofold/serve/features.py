@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
-from twofold.errors import DataError, LogMismatch, NotBuilt, StoreUnavailable, UnknownName, did_you_mean
+from twofold.errors import DataError, LogMismatch, NotBuilt, StoreUnavailable, did_you_mean, known
 from twofold.instants import BEGIN_US, Clock
 from twofold.log.base import Position
 from twofold.plan.answers import Answer
@@ -18,7 +18,6 @@ from twofold.serve.requests import Request, RequestCheck
 from twofold.store.applied import applied_offsets, lies_within
 from twofold.store.base import Snapshot, Store
 
-T = TypeVar("T")
 _ATTEMPTS = 5
 """So often are the pointers read again when a generation that they name is gone."""
 
@@ -240,13 +239,6 @@ class FeatureReader:
 
 
 _NOTHING: tuple[list[bytes | None], int] = ([], -(2**62) - 1)
-
-
-def known(items: Mapping[str, T], name: str, what: str) -> T:
-    """The item of that name; raises UnknownName with the nearest."""
-    if name not in items:
-        raise UnknownName(f"there is no {what} {name!r}; there are {', '.join(sorted(items)) or 'none'}.{did_you_mean(name, items)}")
-    return items[name]
 
 
 def _unbuilt(view: ViewAccess) -> str:

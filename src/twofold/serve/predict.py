@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from twofold.bell import Bell
-from twofold.errors import DataError, LogMismatch, NotBuilt, did_you_mean
+from twofold.errors import DataError, LogMismatch, NotBuilt, did_you_mean, known
 from twofold.instants import to_iso
 from twofold.log.base import Position
 from twofold.plan.merge import age_s
@@ -23,7 +23,7 @@ from twofold.predictors.base import Predictor
 from twofold.serve.applied import DOING, wait_until_applied
 from twofold.serve.cache import PredictionCache
 from twofold.serve.deadline import Deadline, InCall, Isolation
-from twofold.serve.features import FeatureReader, KeyRead, Vector, known
+from twofold.serve.features import FeatureReader, KeyRead, Vector
 from twofold.serve.ladder import LIVE, Ladder, falls, why
 from twofold.serve.matrix import ModelInputs
 from twofold.serve.requests import Request, RequestCheck
