@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -49,35 +50,38 @@ SLOW = (
     "tests/crash/",
     "tests/parity/test_planted.py",
     "tests/parity/test_joins.py::test_every_engine",
-    "tests/contracts/test_kafka_log.py",
-    "tests/contracts/test_redis_store.py::test_a_cluster_that_comes_later",
     "tests/parity/test_stories.py::test_every_mode_is_the_reference_on_disk",
     "tests/parity/test_spilled.py",
     "tests/parity/test_snapshots.py::test_loads_in_any_order",
     "tests/parity/test_several_sources.py::test_both_layers",
+    "tests/parity/test_unfinished_loads.py",
     "tests/docs/test_docs.py::test_code_blocks_run",
+    "tests/laws/test_certified.py::test_what_is_certain",
     "tests/laws/test_distinct.py::test_the_standard_error",
-    "tests/contracts/test_kafka_log.py::test_a_broker_that_is_killed",
-    "tests/whole/test_kafka.py::test_a_worker_outlives",
+    "tests/laws/test_kernels.py",
     "tests/whole/test_audit.py",
+    "tests/whole/test_joined_model.py",
     "tests/whole/test_labels_whole.py",
     "tests/whole/test_long_work.py",
     "tests/whole/test_no_leakage.py",
-    "tests/whole/test_redis_whole.py",
     "tests/whole/test_several_sources.py",
     "tests/contracts/test_registry.py::TestCrash",
+    "tests/serving/test_features.py::test_threads_read",
     "tests/serving/test_http.py::test_a_store_that_hangs",
+    "tests/serving/test_predictors.py",
     "tests/unit/test_check.py::test_the_examples_are_right",
     "tests/unit/test_check.py::test_a_mistake_is_told",
     "tests/unit/test_expressions.py::test_a_row_has_the_same_bits",
-    "tests/laws/test_kernels.py",
-    "tests/serving/test_predictors.py",
     "tests/unit/test_flights_data.py",
     "tests/unit/test_own_aggregates.py::test_an_aggregate_whose_grouping",
     "tests/unit/test_own_aggregates.py::test_one_line",
     "tests/unit/test_own_aggregates.py::test_planted",
 )
-"""What `make test-quick` leaves out beside the tests marked slow: whole folders, files, or tests by the beginning of their name."""
+"""What `make test-quick` leaves out beside the tests marked slow, and those of `SERVERS`: folders, files, or tests by the beginning of
+their name."""
+
+SERVERS = re.compile("kafka|redis")
+"""Tests with such a name or parameter are slow too: starting a server is."""
 
 TOGETHER = {
     "tests/crash/": "processes",
@@ -98,7 +102,7 @@ of each server that lives through a run there is only one."""
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark the tests that make test-quick leaves out."""
     for item in items:
-        if item.nodeid.startswith(SLOW):
+        if item.nodeid.startswith(SLOW) or SERVERS.search(item.nodeid):
             item.add_marker(pytest.mark.slow)
 
 
