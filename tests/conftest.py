@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, settings
 sys.path.insert(0, str(Path(__file__).parent / "engines"))
 
 from kafka_broker import KafkaBroker, why_missing
-from redis_server import RedisServer, why_no_redis
+from redis_server import RedisCluster, RedisServer, why_no_redis
 
 from twofold.algebra.stale import forget_stale_kernels
 
@@ -151,13 +151,12 @@ def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServ
 
 
 @pytest.fixture(scope="session")
-def redis_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    """A real cluster of one Redis for the whole run, which holds all slots and refuses what would be refused in a larger one."""
+def redis_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisCluster]:
+    """A real cluster of three primaries for the whole run."""
     if reason := why_no_redis():
         pytest.skip(reason)
-    server = RedisServer.cluster(tmp_path_factory.mktemp("redis-cluster"))
-    yield server
-    server.kill()
+    with RedisCluster(tmp_path_factory.mktemp("redis-cluster")) as cluster:
+        yield cluster
 
 
 @pytest.fixture(autouse=True)

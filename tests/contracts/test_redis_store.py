@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import logging
 import os
+import shutil
 import signal
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -13,7 +16,7 @@ from pathlib import Path
 
 import pytest
 from lossy_proxy import LossyProxy
-from redis_server import RedisServer, why_no_redis
+from redis_server import RedisCluster, RedisServer, free_port, why_no_redis
 
 from twofold.errors import Conflict, Corrupt, DataError, DefinitionError, StoreUnavailable
 from twofold.settings import Settings
@@ -531,27 +534,84 @@ def test_a_server_that_is_not_there_or_hangs(start: Start) -> None:
         opened.close()
 
 
-def test_a_cluster_that_comes_later(tmp_path: Path) -> None:
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[RedisCluster]:
+    """A cluster of a test's own: three primaries, a replica each."""
     if reason := why_no_redis():
         pytest.skip(reason)
-    with RedisServer.cluster(tmp_path / "redis") as server:
-        server.kill()
-        store = RedisStore(f"redis+cluster://127.0.0.1:{server.port}")
-        for _ in range(2):
-            with pytest.raises(StoreUnavailable, match="see whether it runs"):
-                put(store, aa1=b"1")
-        server.start()
-        for _ in range(100):  # the cluster takes a moment to call itself whole
-            try:
-                put(store, aa1=b"1")
-                break
-            except StoreUnavailable:
-                time.sleep(0.1)
-        assert got(store, "aa1") == [b"1"]
-        server.kill()
+    with RedisCluster(tmp_path / "cluster", replicas=1) as cluster:
+        yield cluster
+
+
+SHARDS = ("aa", "bb", "cc", "dd", "ee", "ff")
+
+
+def of_all_shards(store: Store) -> list[bytes | None]:
+    return got(store, *(shard + "1" for shard in SHARDS))
+
+
+def until_it_is_done(what: Callable[[], object]) -> None:
+    """A cluster takes its time to agree."""
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            what()
+            return
+        except StoreUnavailable:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+
+def test_a_cluster_that_comes_later(cluster: RedisCluster) -> None:
+    cluster.kill()
+    store = RedisStore(f"redis+cluster://127.0.0.1:{cluster.port}")
+    for _ in range(2):
         with pytest.raises(StoreUnavailable, match="see whether it runs"):
-            got(store, "aa1")
-        store.close()
+            put(store, aa1=b"1")
+    cluster.start()
+    until_it_is_done(lambda: put(store, aa1=b"1"))
+    assert got(store, "aa1") == [b"1"]
+    cluster.kill()
+    with pytest.raises(StoreUnavailable, match="see whether it runs"):
+        got(store, "aa1")
+    store.close()
+
+
+def test_a_replica_takes_over_from_a_primary_that_was_killed(cluster: RedisCluster) -> None:
+    with contextlib.closing(RedisStore(f"redis+cluster://127.0.0.1:{cluster.port}")) as store:
+        for shard in SHARDS:
+            put(store, **{shard + "1": b"before"})
+        assert {node.ask("DBSIZE") > 0 for node in cluster.primaries} == {True}, "the shards do not lie on all primaries"
+        cluster.wait_until(lambda node: node.ask("INFO")["role"] == "slave" or node.ask("WAIT", 1, 10_000) == 1)
+        cluster.primaries[0].kill()
+        until_it_is_done(lambda: [put(store, **{shard + "2": b"after"}) for shard in SHARDS])
+        assert of_all_shards(store) == [b"before"] * len(SHARDS)
+        assert got(store, *(shard + "2" for shard in SHARDS)) == [b"after"] * len(SHARDS)
+
+
+def test_a_slot_that_moves_to_another_server(cluster: RedisCluster) -> None:
+    """As resharding does it: key by key. What lies on both servers for a moment is told to be tried again, and nothing is lost."""
+    with contextlib.closing(RedisStore(f"redis+cluster://127.0.0.1:{cluster.port}")) as store:
+        put(store, aa1=b"1", aa2=b"2")
+        keys = store.shard(b"aa").keys
+        slot = cluster.nodes[0].ask("CLUSTER KEYSLOT", keys[0])
+        [old] = [node for node in cluster.primaries if node.ask("CLUSTER COUNTKEYSINSLOT", slot)]
+        new = next(node for node in cluster.primaries if node is not old)
+        old_id, new_id = old.ask("CLUSTER MYID"), new.ask("CLUSTER MYID")
+        new.ask("CLUSTER SETSLOT", slot, "IMPORTING", old_id)
+        old.ask("CLUSTER SETSLOT", slot, "MIGRATING", new_id)
+        assert got(store, "aa1", "aa2") == [b"1", b"2"]
+        put(store, aa1=b"1b")
+        old.ask("MIGRATE", "127.0.0.1", new.port, keys[0], 0, 5000)
+        assert got(store, "aa1", "aa2") == [b"1b", b"2"]
+        with pytest.raises(StoreUnavailable, match="try again"):
+            put(store, aa1=b"1c")
+        old.ask("MIGRATE", "127.0.0.1", new.port, keys[1], 0, 5000)
+        put(store, aa1=b"1d")
+        for node in (new, old):
+            node.ask("CLUSTER SETSLOT", slot, "NODE", new_id)
+        put(store, aa2=b"2b")
+        assert got(store, "aa1", "aa2") == [b"1d", b"2b"]
 
 
 @pytest.mark.parametrize(
@@ -585,6 +645,23 @@ def test_a_socket_in_the_file_system(start: Start, tmp_path: Path) -> None:
     put(store, aa1=b"1")
     assert got(store, "aa1") == [b"1"]
     store.close()
+
+
+def test_an_encrypted_connection_to_a_server_that_is_who_it_says(start: Start, tmp_path: Path) -> None:
+    if not (openssl := shutil.which("openssl")):
+        pytest.skip("there is no openssl to make a certificate (on Debian: apt install openssl)")
+    names, key, certificate = "/CN=localhost", tmp_path / "key", tmp_path / "certificate"
+    command = [openssl, "req", "-x509", "-nodes", "-newkey", "rsa:2048", "-subj", names, "-addext", "subjectAltName=DNS:localhost"]
+    subprocess.run([*command, "-keyout", key, "-out", certificate], check=True, capture_output=True)
+    port = free_port()
+    files = ("--tls-cert-file", certificate, "--tls-key-file", key, "--tls-ca-cert-file", certificate)
+    start("--tls-port", str(port), *map(str, files), "--tls-auth-clients", "no")
+    with contextlib.closing(RedisStore(f"rediss://localhost:{port}?name=x&ssl_ca_certs={certificate}")) as store:
+        put(store, aa1=b"1")
+        assert got(store, "aa1") == [b"1"]
+    for url in (f"rediss://localhost:{port}", f"rediss://127.0.0.1:{port}?ssl_ca_certs={certificate}&ssl_check_hostname=true"):
+        with contextlib.closing(RedisStore(url)) as store, pytest.raises(StoreUnavailable, match="certificate verify failed"):
+            got(store, "aa1")
 
 
 def test_stores_of_other_names_are_apart(redis_server: RedisServer, store: RedisStore) -> None:

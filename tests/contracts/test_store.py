@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import shutil
@@ -118,7 +119,8 @@ def content(store: Store) -> dict[bytes, bytes]:
 def shards_of(store: RedisStore) -> list[bytes]:
     """Every shard that has ever been written to."""
     place = f"tw:{store._name}:{{{store._name}/"
-    with redis.Redis.from_url(store.url.replace("+cluster", "").partition("?")[0]) as client:
+    kind = redis.RedisCluster if "+cluster" in store.url else redis.Redis
+    with contextlib.closing(kind.from_url(store.url.replace("+cluster", "").partition("?")[0])) as client:
         names = [name.decode() for name in client.scan_iter(f"{place}*:entries")]
     return [bytes.fromhex(name.removeprefix(place).removesuffix("}:entries")) for name in names]
 

@@ -10,8 +10,9 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import redis
 from redis.backoff import NoBackoff
@@ -26,7 +27,8 @@ def why_no_redis() -> str:
     return "" if _PROGRAM else "there is no redis-server (on Debian: apt install redis-server)"
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A loopback port that nobody listens on."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return int(free.getsockname()[1])
@@ -43,21 +45,9 @@ class RedisServer:
 
     def __init__(self, folder: Path, *options: str) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self.folder, self.port, self._options = folder, _free_port(), options
+        self.folder, self.port, self._options = folder, free_port(), options
         self.process: subprocess.Popen[bytes] | None = None
         self.start()
-
-    @classmethod
-    def cluster(cls, folder: Path) -> Self:
-        """A cluster of one, with all slots."""
-        server = cls(folder, "--cluster-enabled", "yes", "--cluster-port", str(_free_port()))
-        with server.client() as client:
-            client.execute_command("CLUSTER ADDSLOTSRANGE", 0, 16383)
-            deadline = time.monotonic() + 30
-            while client.cluster("INFO")["cluster_state"] != "ok":
-                assert time.monotonic() < deadline, "the cluster does not become whole"
-                time.sleep(0.01)
-        return server
 
     @property
     def url(self) -> str:
@@ -72,6 +62,11 @@ class RedisServer:
     def client(self) -> redis.Redis:
         """A client of one's own, which tests look behind the store with."""
         return redis.Redis(host="127.0.0.1", port=self.port, socket_timeout=10, retry=Retry(NoBackoff(), 0))
+
+    def ask(self, command: str, *arguments: Any) -> Any:
+        """The answer to one command."""
+        with self.client() as client:
+            return client.execute_command(command, *arguments)
 
     def start(self) -> None:
         """Start it, and wait until it answers and has loaded its data."""
@@ -99,3 +94,54 @@ class RedisServer:
             self.process.kill()
             self.process.wait()
             self.process = None
+
+
+class RedisCluster:
+    """Primaries that share the slots out, each with so many replicas; `port` is that of one of them."""
+
+    def __init__(self, folder: Path, primaries: int = 3, replicas: int = 0) -> None:
+        options = ("--cluster-enabled", "yes", "--cluster-node-timeout", "1000", "--repl-diskless-sync-delay", "0", "--cluster-port")
+        self.nodes: list[RedisServer] = []
+        self._buses = [free_port() for _ in range(primaries * (1 + replicas))]
+        for number, bus in enumerate(self._buses):
+            self.nodes.append(RedisServer(folder / str(number), *options, str(bus)))
+        self.primaries, self.port = self.nodes[:primaries], self.nodes[0].port
+        for number, node in enumerate(self.primaries):
+            first, end = (16384 * n // primaries for n in (number, number + 1))
+            node.ask("CLUSTER ADDSLOTSRANGE", first, end - 1)
+            node.ask("CLUSTER SET-CONFIG-EPOCH", number + 1)
+        for other, bus in zip(self.nodes[1:], self._buses[1:], strict=True):
+            self.nodes[0].ask("CLUSTER MEET", "127.0.0.1", other.port, bus)
+        self.wait_until(lambda node: len(node.ask("CLUSTER NODES")) == len(self.nodes))
+        for number, node in enumerate(self.nodes[primaries:]):
+            node.ask("CLUSTER REPLICATE", self.primaries[number % primaries].ask("CLUSTER MYID"))
+        self.wait_until_whole()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
+
+    def wait_until_whole(self) -> None:
+        """Until all living nodes say that all slots are served, and replicas follow their primaries."""
+        self.wait_until(
+            lambda node: node.ask("CLUSTER INFO")["cluster_state"] == "ok" and node.ask("INFO").get("master_link_status", "up") == "up"
+        )
+
+    def wait_until(self, is_so: Callable[[RedisServer], bool]) -> None:
+        """Until all living nodes agree."""
+        deadline = time.monotonic() + 60
+        while not all(is_so(node) for node in self.nodes if node.process is not None):
+            assert time.monotonic() < deadline, "the cluster does not become what it should be"
+            time.sleep(0.02)
+
+    def start(self) -> None:
+        """Start all nodes again."""
+        for node in self.nodes:
+            node.start()
+
+    def kill(self) -> None:
+        """SIGKILL to all nodes."""
+        for node in self.nodes:
+            node.kill()

@@ -25,6 +25,7 @@ from redis.exceptions import (
     AuthorizationError,
     BusyLoadingError,
     ClusterDownError,
+    ClusterError,
     NoPermissionError,
     OutOfMemoryError,
     ReadOnlyError,
@@ -341,6 +342,7 @@ _ADVICE: tuple[tuple[type[Exception], str], ...] = (
     (ReadOnlyError, "it is a replica, or was just made one; name the primary in its URL"),
     (OutOfMemoryError, "its memory is full (maxmemory): give it more, nothing was changed"),
     (ClusterDownError, "the cluster does not serve all its slots; look at `CLUSTER INFO`"),
+    (ClusterError, "a slot is on its way from one server to another, and nothing was changed; try again in a moment"),
 )
 _FOR_NOW = ("BUSY", "MASTERDOWN", "TRYAGAIN", "NOREPLICAS", "MISCONF")
 
