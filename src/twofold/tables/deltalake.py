@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from urllib.parse import quote, unquote
 
@@ -28,6 +28,8 @@ _FILE_BYTES, _ROW_GROUP = 32 << 20, 250_000
 """Files small enough that a bound on event_time leaves most of them unread."""
 _STATISTICS_US = 1_000
 """Delta writes the least and greatest instants of a file cut down to milliseconds."""
+_UNSYNCED = "_unsynced"
+"""File in a table's folder that says from which commit on a writer may have been killed before it had synced."""
 _ATTEMPTS = 5
 """So often is a decision noted anew when another process commits at the same time."""
 
@@ -51,7 +53,7 @@ class DeltaTables:
         return version
 
     def loaded(self, source: str, content: str) -> int | None:
-        table = self._open("history", source)
+        table = self._kept("history", source)
         known = None if table is None else table.transaction_version(_CONTENT + content)
         return None if known is None else int(known)
 
@@ -70,7 +72,7 @@ class DeltaTables:
                 return tuple(pins)
             done = [Transaction(_pin(table, version), latest) for version, pin in enumerate(pins, 1) if not pin]
             with contextlib.suppress(CommitFailedError):  # another process has decided: look what
-                self._note(mine, done)
+                self._note(mine, self._path("history", source), done)
         raise Busy(f"the history of {source!r} changes faster than it can be noted which rows of {table!r} it joins; try again")
 
     def archive(self, source: str, partition: int, frame: pl.DataFrame, end_offset: int) -> None:
@@ -79,7 +81,7 @@ class DeltaTables:
             self._append("archive", source, frame, [Transaction(f"partition:{partition}", end_offset)])
 
     def archived(self, source: str, partition: int) -> int:
-        table = self._open("archive", source)
+        table = self._kept("archive", source)
         return 0 if table is None else int(table.transaction_version(f"partition:{partition}") or 0)
 
     def archive_up_to(self, source: str, cut: Sequence[int]) -> pl.DataFrame | None:
@@ -125,12 +127,20 @@ class DeltaTables:
         with _readable(path):
             return DeltaTable(path) if (path / "_delta_log").is_dir() and DeltaTable.is_deltatable(str(path)) else None
 
+    def _kept(self, kind: str, source: str) -> DeltaTable | None:
+        """The table, and all of it durable: who wrote last may have been killed before it was."""
+        table, path = self._open(kind, source), self._path(kind, source)
+        if table is not None:
+            with contextlib.suppress(FileNotFoundError):  # the usual case
+                _sync(path, int((path / _UNSYNCED).read_text() or 0))
+        return table
+
     def _append(self, kind: str, source: str, frame: pl.DataFrame, done: list[Transaction], progress: Progress = silent) -> None:
         path = self._path(kind, source)
         path.mkdir(parents=True, exist_ok=True)
         rows = _Batches(frame, f"writing {source}", progress)
-        known = _commits(path)
         try:
+            since = _begin(path)
             # A later version of the project may have given the source a column more: older rows read null there.
             write_deltalake(
                 path,
@@ -151,14 +161,13 @@ class DeltaTables:
                     "health, then try again"
                 ) from error
             raise
-        try:
-            _sync(path, _commits(path) - known)
-        except OSError as error:
-            raise Unavailable(f"the disk failed to keep what was written to {path}: {error}; look at its health, then try again") from error
+        _sync(path, since)
+        (path / _UNSYNCED).unlink(missing_ok=True)
 
-    def _note(self, table: DeltaTable, done: list[Transaction]) -> None:
+    def _note(self, table: DeltaTable, path: Path, done: list[Transaction]) -> None:
         """A commit without rows. Raises CommitFailedError where another one has noted the same since the table was opened."""
         table.create_write_transaction([], "append", table.schema(), commit_properties=CommitProperties(app_transactions=done))
+        _sync(path, table.version())
 
     def _remove_left_over(self, table: DeltaTable | None, folder: Path) -> None:
         for path in _left_over(table, folder):
@@ -203,19 +212,34 @@ def _left_over(table: DeltaTable | None, folder: Path) -> list[Path]:
     return [path for path in folder.glob("*.parquet") if path.name not in known]
 
 
-def _commits(folder: Path) -> set[Path]:
-    return set((folder / "_delta_log").glob("*.json"))
+def _begin(folder: Path) -> int:
+    """The first commit that is not known to be durable, noted for whoever comes after a writer that is killed."""
+    mark = folder / _UNSYNCED
+    if not mark.exists():
+        mark.write_text(str(max((number for number, _ in _log(folder)), default=-1) + 1))
+    return int(mark.read_text() or 0)
 
 
-def _sync(folder: Path, commits: Collection[Path]) -> None:
-    """Make commits, and the files that they add, durable: whoever gave us the rows may forget them now."""
-    for commit in commits:
-        actions = (msgspec.json.decode(line) for line in commit.read_bytes().splitlines())
-        for path in [folder / unquote(action["add"]["path"]) for action in actions if "add" in action] + [commit]:
-            with open(path, "rb") as file:
+def _log(folder: Path) -> list[tuple[int, Path]]:
+    """A table's commits, and checkpoints of its log, with their numbers."""
+    found = list((folder / "_delta_log").glob("[0-9]*"))
+    return [(int(path.name[:20]), path) for path in found if path.suffix in (".json", ".parquet")]
+
+
+def _sync(folder: Path, since: int) -> None:
+    """Make the commits from a number on durable, and the files that they add: whoever gave us the rows may forget them now."""
+    log = folder / "_delta_log"
+    try:
+        commits = [path for number, path in _log(folder) if number >= since - 1]  # a checkpoint may come a commit late
+        actions = [msgspec.json.decode(line) for path in commits if path.suffix == ".json" for line in path.read_bytes().splitlines()]
+        added = [folder / unquote(action["add"]["path"]) for action in actions if "add" in action]
+        for path in [*added, *commits, *log.glob("_last_checkpoint")]:
+            with contextlib.suppress(FileNotFoundError), open(path, "rb") as file:  # another tool may have tidied up since
                 os.fsync(file.fileno())
-    for each in (folder, folder / "_delta_log", *folder.parents[:2]):
-        sync_folder(each)
+        for each in (folder, log, *folder.parents[:2]):
+            sync_folder(each)
+    except OSError as error:
+        raise Unavailable(f"the disk failed to keep what was written to {folder}: {error}; look at its health, then try again") from error
 
 
 def _pin(table: str, version: int) -> str:
