@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -228,6 +230,43 @@ def test_a_stopped_process_does_not_keep_others_waiting_for_ever(machine: Machin
             with pytest.raises(StoreUnavailable, match="another process has held"):
                 store.sync()
         store.sync()
+
+
+DIES_IN_SYNC = """
+import os, random, signal, sys
+sys.path.insert(0, sys.argv[3])
+from test_power_failure import LmdbStore, change, checkpoints, lmdb
+lmdb.boot_id, checkpoints.INTERVAL_S = lambda: sys.argv[2], 3600.0
+store, rng = LmdbStore(sys.argv[1]), random.Random(1)
+for _ in range(10):
+    change(store, rng)
+os.fdatasync = lambda _: os.kill(os.getpid(), signal.SIGKILL)
+store.sync()
+"""
+
+
+def test_a_checkpoint_whose_writer_died_before_it_was_durable_is_made_so(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    checkpoint = machine.folder / "entries" / "checkpoint"
+    with contextlib.closing(LmdbStore(machine.folder)) as store:
+        for seed in range(10):
+            change(store, random.Random(seed))
+    held, real = [checkpoint.read_bytes()], os.fdatasync
+
+    def fdatasync(file: int) -> None:
+        real(file)
+        held[:] = [checkpoint.read_bytes()]
+
+    monkeypatch.setattr(os, "fdatasync", fdatasync)
+    command = [sys.executable, "-c", DIES_IN_SYNC, str(machine.folder), machine.boot, str(Path(__file__).parent)]
+    assert subprocess.run(command).returncode == -signal.SIGKILL
+    rng = random.Random(2)
+    with contextlib.closing(LmdbStore(machine.folder)) as store:
+        machine.booted(store)
+        for _ in range(10):
+            change(store, rng)
+        machine.fail(rng)
+        (machine.folder / "entries" / "checkpoint").write_bytes(held[0])
+    assert look(machine, rng) == []
 
 
 def no_pin(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -63,6 +63,7 @@ class _CheckpointFile:
 
     def __init__(self, path: Path):
         self._path, is_new = path, not path.exists()
+        self._durable: int | None = None
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         if is_new:
             os.posix_fallocate(self._fd, 0, 2 * _SLOT_BYTES)
@@ -81,9 +82,13 @@ class _CheckpointFile:
             flocks.unlock(self._fd)
 
     def read(self) -> _Checkpoint | None:
-        """The last whole checkpoint; None where there is none."""
+        """The last whole checkpoint, durable: whoever wrote it may have been killed before it was; None where there is none."""
         found = [self._read_slot(slot) for slot in range(2)]
-        return max((one for one in found if one is not None), default=None)
+        last = max((one for one in found if one is not None), default=None)
+        if last is not None and last.number != self._durable:
+            os.fdatasync(self._fd)
+            self._durable = last.number
+        return last
 
     def _read_slot(self, slot: int) -> _Checkpoint | None:
         raw = os.pread(self._fd, _SLOT.size + _META.size + 8, slot * _SLOT_BYTES)
@@ -98,6 +103,7 @@ class _CheckpointFile:
         content = _SLOT.pack(_SLOT_MAGIC, one.boot.encode(), one.number, one.transaction, one.page_bytes) + one.meta
         os.pwrite(self._fd, content + xxh3_64_digest(content), one.number % 2 * _SLOT_BYTES)
         os.fdatasync(self._fd)
+        self._durable = one.number
 
     def close(self) -> None:
         os.close(self._fd)
