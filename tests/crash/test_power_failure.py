@@ -10,6 +10,7 @@ import contextlib
 import errno
 import os
 import random
+import select
 import shutil
 import signal
 import subprocess
@@ -267,6 +268,50 @@ def test_a_checkpoint_whose_writer_died_before_it_was_durable_is_made_so(machine
         machine.fail(rng)
         (machine.folder / "entries" / "checkpoint").write_bytes(held[0])
     assert look(machine, rng) == []
+
+
+BEGINS = """
+import os, random, sys
+sys.path.insert(0, sys.argv[3])
+from test_power_failure import LmdbStore, change, checkpoints, lmdb
+lmdb.boot_id = lambda: sys.argv[2]
+print("ready", flush=True)
+sys.stdin.readline()
+store = LmdbStore(sys.argv[1])
+change(store, random.Random(1))
+store.sync()
+print(os.fstat(store._environment.checkpoints._file._fd).st_ino, flush=True)
+sys.stdin.readline()
+"""
+
+
+def test_two_processes_that_begin_a_store_at_once_keep_one_checkpoint(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    (machine.folder / "entries").mkdir(parents=True)
+    checkpoint = machine.folder / "entries" / "checkpoint"
+    checkpoint.touch()  # its data were removed
+    command = [sys.executable, "-c", BEGINS, str(machine.folder), machine.boot, str(Path(__file__).parent)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        stdin, stdout = other.stdin, other.stdout
+        assert stdin is not None
+        assert stdout is not None
+        assert stdout.readline() == b"ready\n"
+        real, waiting = Path.exists, [b"go\n"]
+
+        def exists(path: Path) -> bool:
+            found = real(path)
+            if path.name == "data.mdb" and waiting:
+                stdin.write(waiting.pop())
+                stdin.flush()
+                select.select([stdout], [], [], 5.0)
+            return found
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "exists", exists)
+            store = LmdbStore(machine.folder)
+        change(store, random.Random(2))
+        assert int(stdout.readline()) == checkpoint.stat().st_ino
+        other.kill()
+    store.close()
 
 
 def no_pin(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -105,18 +105,25 @@ class _CheckpointFile:
         os.fdatasync(self._fd)
         self._durable = one.number
 
+    def forget(self) -> None:
+        """Hold no checkpoint."""
+        os.pwrite(self._fd, bytes(2 * _SLOT_BYTES), 0)
+        os.fdatasync(self._fd)
+
     def close(self) -> None:
         os.close(self._fd)
 
 
 def restore(data_file: Path, checkpoint_file: Path, boot: str) -> None:
     """Put the last checkpoint back where the machine has started anew since. To be called before each opening of the file."""
-    if not data_file.exists():
-        checkpoint_file.unlink(missing_ok=True)
+    if not data_file.exists() and not checkpoint_file.exists():
         return
     file = _CheckpointFile(checkpoint_file)
     try:
-        with file.locked():
+        with file.locked():  # under which no other process, whose file of data is new, can have made a checkpoint of it unseen
+            if not data_file.exists():
+                file.forget()
+                return
             last = file.read()
             if last is None or last.boot == boot:
                 return
