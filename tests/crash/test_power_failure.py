@@ -15,6 +15,8 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -231,6 +233,36 @@ def test_a_stopped_process_does_not_keep_others_waiting_for_ever(machine: Machin
             with pytest.raises(StoreUnavailable, match="another process has held"):
                 store.sync()
         store.sync()
+
+
+def test_a_checkpoint_that_had_to_wait_comes_without_another_commit(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checkpoints, "_LOCK_WAIT_S", 0.01)
+    monkeypatch.setattr(checkpoints, "INTERVAL_S", 0.01)
+    checkpoint = machine.folder / "entries" / "checkpoint"
+    with contextlib.closing(LmdbStore(machine.folder)) as store:
+        change(store, random.Random(1))
+        store.sync()
+        with open(checkpoint, "rb") as held:
+            with store.transaction() as txn:
+                assert flocks.lock(held.fileno(), time.monotonic() + 10.0, lambda _: 0.001)
+                txn.put(b"more", b"1")
+            before = checkpoint.read_bytes()
+            time.sleep(0.1)
+        deadline_s = time.monotonic() + 10.0
+        while checkpoint.read_bytes() == before:
+            assert time.monotonic() < deadline_s, "no checkpoint comes"
+            time.sleep(0.01)
+
+
+def test_a_commit_that_no_thread_can_follow_up_counts(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    def cannot(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with contextlib.closing(LmdbStore(machine.folder, timeout_s=0.1)) as store:
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", cannot)
+            change(store, random.Random(1))
+        change(store, random.Random(2))
 
 
 DIES_IN_SYNC = """

@@ -184,10 +184,12 @@ class Checkpoints:
             self._is_dirty |= is_committed
         if not is_committed:
             return
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._keep_making, name="checkpoints", daemon=True)
-            self._thread.start()
         self._wake.set()
+        if self._thread is None:
+            thread = threading.Thread(target=self._keep_making, name="checkpoints", daemon=True)
+            with contextlib.suppress(RuntimeError):  # no thread can be begun now; the next commit tries again
+                thread.start()
+                self._thread = thread
 
     def sync(self) -> None:
         """All commits so far survive a failure of the machine when it returns."""
@@ -216,9 +218,13 @@ class Checkpoints:
             self._wake.clear()
             if self._closing.wait(INTERVAL_S):
                 return
-            with contextlib.suppress(lmdb.Error, OSError, StoreUnavailable, Corrupt):  # the next `begin` tells, or tries again
+            try:
                 self._make()
                 self._rest()
+            except (lmdb.Error, OSError, StoreUnavailable, Corrupt):
+                if self._failure is not None:
+                    return  # the next `begin` tells
+                self._wake.set()
 
     def _make(self) -> None:
         """Sync what is committed now, whoever did, and make it the checkpoint unless a later one is there; pin it."""
