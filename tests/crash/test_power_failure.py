@@ -224,6 +224,28 @@ def test_a_sync_that_fails_is_told_by_every_write_from_then_on(machine: Machine,
         store.close()
 
 
+def test_a_sync_that_failed_is_told_to_processes_that_come_later_too(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(*_: object) -> None:
+        raise OSError(errno.EIO, "planted")
+
+    store = LmdbStore(machine.folder)
+    change(store, random.Random(1))
+    store.sync()
+    machine.booted(store)
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints._CheckpointFile, "write", failing)
+        change(store, random.Random(2))
+        with pytest.raises(Corrupt, match="planted"):
+            store.close()
+    later = LmdbStore(machine.folder)
+    with pytest.raises(Corrupt, match="a sync has failed since the machine was started"):
+        change(later, random.Random(3))
+    with pytest.raises(Corrupt):
+        later.close()
+    machine.fail(random.Random(4))
+    assert look(machine, random.Random(5)) == []
+
+
 def test_a_stopped_process_does_not_keep_others_waiting_for_ever(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checkpoints, "_LOCK_WAIT_S", 0.1)
     with contextlib.closing(LmdbStore(machine.folder)) as store:

@@ -13,6 +13,7 @@ others left unsynced; then a thread makes the next one a moment after each commi
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import struct
 import threading
@@ -59,14 +60,17 @@ def boot_id() -> str | None:
 
 
 class _CheckpointFile:
-    """The file with the last checkpoint: two slots that are written in turn, so that a torn one leaves the other."""
+    """The file with the last checkpoint: two slots that are written in turn, so that a torn one leaves the other.
+
+    Behind them stands the boot in which a sync has failed: the kernel tells whoever had the file open then, and nobody later.
+    """
 
     def __init__(self, path: Path):
         self._path, is_new = path, not path.exists()
         self._durable: int | None = None
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         if is_new:
-            os.posix_fallocate(self._fd, 0, 2 * _SLOT_BYTES)
+            os.posix_fallocate(self._fd, 0, 3 * _SLOT_BYTES)
             os.fsync(self._fd)
             for folder in (path.parent, path.parent.parent):
                 sync_folder(folder)
@@ -107,8 +111,16 @@ class _CheckpointFile:
 
     def forget(self) -> None:
         """Hold no checkpoint."""
-        os.pwrite(self._fd, bytes(2 * _SLOT_BYTES), 0)
+        os.pwrite(self._fd, bytes(3 * _SLOT_BYTES), 0)
         os.fdatasync(self._fd)
+
+    def note_failure(self, boot: str) -> None:
+        """A sync has failed in this boot. What was not synced may be gone, though it can still be read until the machine starts anew."""
+        os.pwrite(self._fd, boot.encode(), 2 * _SLOT_BYTES)
+
+    def has_failed(self, boot: str) -> bool:
+        """Whether a sync of any process has failed in this boot."""
+        return os.pread(self._fd, len(boot.encode()), 2 * _SLOT_BYTES) == boot.encode()
 
     def close(self) -> None:
         os.close(self._fd)
@@ -236,6 +248,8 @@ class Checkpoints:
                 self._save(pin.id(), meta)
             except (lmdb.Error, OSError) as error:
                 pin.abort()
+                with contextlib.suppress(OSError):
+                    self._file.note_failure(self._boot)
                 self._failure = Corrupt(
                     f"the disk under {self._folder} failed when it was to keep what was written: {error}; what is lost is not known: "
                     "look at the disk, then remove HOME/store and run `twofold build`"
@@ -263,6 +277,8 @@ class Checkpoints:
 
     def _save(self, transaction: int, meta: bytes) -> None:
         with self._file.locked():
+            if self._file.has_failed(self._boot):
+                raise OSError(errno.EIO, "a sync has failed since the machine was started")
             last = self._file.read()
             is_there = last is not None and last.boot == self._boot and last.transaction >= transaction
         if is_there:
