@@ -83,8 +83,12 @@ def _register_pointers(txn: Transaction, wanted: Mapping[str, ViewPlan], epochs:
         txn.delete(layout.pointer_key(version))
     for version in set(wanted) - set(known):
         view = wanted[version]
-        offsets = (0,) * (len(view.sources) * layout.decode_int(txn.get(layout.PARTITIONS)))
-        txn.put(layout.pointer_key(version), layout.encode_pointer(Pointer(None, 0, (0,) * len(view.sources), offsets, base_us=0)))
+        _unbuilt(txn, version, view)
+
+
+def _unbuilt(txn: Transaction, version: str, view: ViewPlan) -> None:
+    offsets = (0,) * (len(view.sources) * layout.decode_int(txn.get(layout.PARTITIONS)))
+    txn.put(layout.pointer_key(version), layout.encode_pointer(Pointer(None, 0, (0,) * len(view.sources), offsets, base_us=0)))
 
 
 def _forget_others(txn: Transaction, wanted: Mapping[str, ViewPlan], partition: int, epoch: int) -> None:
@@ -98,9 +102,17 @@ def _forget_others(txn: Transaction, wanted: Mapping[str, ViewPlan], partition: 
 
 
 def _register_places(txn: Transaction, wanted: Mapping[str, ViewPlan], partition: int, epoch: int) -> None:
+    """Where a view was built that has no place, a server has lost the partition's shard, and with it events: it has to be built anew."""
     same_epoch(partition, epoch, txn.get(layout.epoch_key(partition)))
     for version, view in wanted.items():
         if txn.get(layout.place_key(version, partition)) is None:
+            pointer = txn.get(layout.pointer_key(version))
+            if pointer is not None and _is_built(layout.decode_pointer(pointer)):
+                _unbuilt(txn, version, view)
             offsets = txn.multi_get(layout.offset_keys(view, partition))
             place = Place(1, tuple(map(layout.decode_int, offsets)))
             txn.put(layout.place_key(version, partition), layout.encode_pointer(place))
+
+
+def _is_built(pointer: Pointer) -> bool:
+    return pointer.number > 0 or pointer.closing is not None
