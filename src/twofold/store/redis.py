@@ -15,7 +15,7 @@ from typing import Any, NoReturn, Self
 
 from twofold.errors import Conflict, Corrupt, DataError, StoreUnavailable
 from twofold.fail_points import fail_point
-from twofold.store.base import SHARD_BYTES
+from twofold.store.base import SHARD_BYTES, TooManyChanges
 from twofold.store.records import sealed, unsealed
 from twofold.store.redis_generations import RedisGeneration, RedisGenerations
 from twofold.store.servers import AnswerLost, address_of, connect
@@ -133,7 +133,7 @@ class RedisStore:
         A commit whose answer was lost is sent again under its id, by which the server knows whether it has been applied.
         """
         if len(changes) > _MOST_CHANGES:
-            raise DataError(f"{len(changes)} changes of one shard in a transaction; at most {_MOST_CHANGES} fit, commit them in parts")
+            raise TooManyChanges(f"{len(changes)} changes of one shard in a transaction; at most {_MOST_CHANGES} fit, commit them in parts")
         place = self.shard(shard)
         puts = [part for key, value in changes.items() if value is not None for part in (key, sealed(key, value))]
         deletes = [key for key, value in changes.items() if value is None]

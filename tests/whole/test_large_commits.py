@@ -1,0 +1,63 @@
+"""Events that change more than a store takes at once: they are applied in parts, and the answers are those of a store that takes all."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from redis_server import RedisServer
+
+import twofold as tw
+from twofold.errors import DataError
+from twofold.instants import to_us
+from twofold.store import redis
+
+NUMBERS = itertools.count()
+START_US = to_us("2024-05-01T00:00:00Z")
+baskets = tw.Events("baskets", time="at", id="basket", schema={"basket": str, "items": list[str], "price": float})
+views = [
+    tw.View("item", baskets.explode("items"), by="items", features={"n": tw.count(over="1d"), "price": tw.sum("price")}),
+    tw.View("all", baskets, features={"n": tw.count(), "last": tw.last("price")}),
+]
+project = tw.Project("large", views=views)
+ROWS = [
+    {"basket": f"b{i % 150}", "items": [f"i{j}" for j in range(i, i + 10)], "price": i / 8, "at": START_US + i * 1_000_000}
+    for i in range(200)
+]
+
+
+@pytest.fixture
+def on_redis(tmp_path: Path, redis_server: RedisServer) -> Iterator[Any]:
+    clock = tw.ManualClock(START_US + 3600_000_000)
+    with project.open(home=tmp_path / "home", clock=clock, store=f"{redis_server.url}?name=large{next(NUMBERS)}", partitions=1) as opened:
+        yield opened
+
+
+def answers(opened: Any) -> list[Any]:
+    status = msgspec.to_builtins(opened.status())
+    keys = [f"i{j}" for j in range(215)]
+    return [opened.features("item", keys).rows(), opened.features("all", [()]).rows(), status["sources"]]
+
+
+def test_a_batch_that_is_too_large_for_a_commit_is_applied_in_parts(on_redis: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = tw.ManualClock(START_US + 3600_000_000)
+    with project.open(home=tmp_path / "embedded", clock=clock, partitions=1) as embedded:
+        for opened in (embedded, on_redis):
+            opened.build()
+            opened.append("baskets", ROWS[:120])
+            opened.append("baskets", ROWS[120:])
+        monkeypatch.setattr(redis, "_MOST_CHANGES", 60)
+        assert [opened.catch_up() for opened in (embedded, on_redis)] == [200, 200]
+        assert answers(on_redis) == answers(embedded)
+
+
+def test_an_event_that_alone_is_too_much_says_so(on_redis: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    on_redis.build()
+    on_redis.append("baskets", ROWS[:1])
+    monkeypatch.setattr(redis, "_MOST_CHANGES", 9)
+    with pytest.raises(DataError, match="at most 9 fit"):
+        on_redis.catch_up()
