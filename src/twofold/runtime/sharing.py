@@ -48,8 +48,12 @@ def membership(home: Home) -> Iterator[Membership]:
         found = Membership(home.store, home.log.partitions, member, has_ended=functools.partial(has_ended_here, home))
 
         def beat() -> None:
-            with contextlib.suppress(Unavailable):  # the store does not answer: neither does it to the others
+            try:
                 found.beat()
+            except Unavailable:  # the store does not answer: neither does it to the others
+                pass
+            except Exception as error:
+                found.failure = error
 
         try:
             found.beat()  # which takes the dead off the list: their locks have told what they knew
@@ -74,9 +78,12 @@ class Sharing:
     def apply_some(self) -> int:
         """Take over and leave partitions if the share is another, then apply what is next; returns the number of events.
 
-        A partition that another worker has taken meanwhile is taken back after the next beat at the earliest.
+        A partition that another worker has taken meanwhile is taken back after the next beat at the earliest. Raises what keeps the
+        member from beating: for the others it is dead.
         """
         member = self._member
+        if member.failure is not None:
+            raise member.failure
         if self._beats != member.beats:
             self._beats = member.beats
             self._adopt(member.share)

@@ -110,8 +110,8 @@ class Watch:
 class Membership:
     """A worker among the others: it beats, and knows its share.
 
-    `share` is what it is to apply since the beat number `beats`; `partitions`, set by its worker, is what it applies. One thread may
-    beat while another reads.
+    `share` is what it is to apply since the beat number `beats`; `partitions`, set by its worker, is what it applies; `failure`, set by
+    whoever has it beat, what ended that. One thread may beat while another reads.
     """
 
     def __init__(
@@ -124,6 +124,7 @@ class Membership:
     ) -> None:
         self.id = member or new_id()
         self.beats, self.share, self.partitions = 0, frozenset[int](), tuple[int, ...]()
+        self.failure: Exception | None = None
         self._store, self._count = store, partitions
         self._watch = Watch(clock_s, has_ended)
         self._host = socket.gethostname()
