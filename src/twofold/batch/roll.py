@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from twofold.errors import NotBuilt
+from twofold.errors import NotBuilt, StoreUnavailable
 from twofold.fail_points import fail_point
 from twofold.plan import layout
 from twofold.plan.layout import Closing, Place, Pointer
@@ -125,8 +125,10 @@ def flip(store: Store, view: ViewPlan, generation: str, cut: Sequence[int], base
 
     def work(txn: Transaction) -> Pointer:
         old = pointer_of(txn, view)
-        if old.closing is None:
+        if old.closing is None and old.generation == generation:
             return old  # done before: the answer of that commit was lost
+        if old.closing is None:
+            raise StoreUnavailable(f"the store has lost that {generation!r} was being built, as after a failover; build again")
         new = Pointer(generation, old.closing.number, old.closing.history, tuple(cut), base_us)
         txn.put(layout.pointer_key(view.version), layout.encode_pointer(new))
         txn.put(layout.generation_key(generation), layout.encode_pointer(new))

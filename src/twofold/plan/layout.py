@@ -6,6 +6,7 @@ partitions share. So nothing needs to be atomic beyond a shard.
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Sequence
 from typing import TypeVar
 
@@ -218,8 +219,11 @@ def freshness_key(partition: int) -> bytes:
 
 
 def generation_name(view: str, version: str, number: int) -> str:
-    """Name of a generation: the view for people, its version, and the number of the last delta that it holds."""
-    return f"{view}-{version}-{number:08d}"
+    """A new name of a generation: the view for people, its version, the number of the last delta that it holds, and a mark of its own.
+
+    Servers that fail over may bring the number back, for other events: no reader may take the one that it has open for the new one.
+    """
+    return f"{view}-{version}-{number:08d}-{secrets.token_hex(4)}"
 
 
 def _shard(partition: int | None) -> bytes:

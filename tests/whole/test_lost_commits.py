@@ -1,0 +1,103 @@
+"""Servers of a store that lose what was committed: a shard whole, or the last commits; the next build has everything again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import twofold as tw
+from twofold.batch import roll
+from twofold.clocks import ManualClock
+from twofold.errors import NotBuilt, StoreUnavailable
+from twofold.instants import to_us
+from twofold.plan.layout import epoch_key
+from twofold.runtime.opened import Opened
+from twofold.store.base import SHARD_BYTES
+
+seen = tw.Events("seen", time="at", schema={"place": str})
+view = tw.View("places", seen, by="place", features={"n": tw.count()})
+project = tw.Project("lost", views=[view])
+
+
+def append(opened: Opened, count: int) -> None:
+    for _ in range(count):
+        opened.append("seen", {"place": "a", "at": "2024-05-01T00:00:00Z"})
+
+
+def lose(opened: Opened, partition: int) -> None:
+    with opened.home.store.transaction() as txn:
+        for key, _ in list(txn.scan(epoch_key(partition)[:SHARD_BYTES])):
+            txn.delete(key)
+
+
+def entries(opened: Opened) -> dict[bytes, bytes]:
+    with opened.home.store.snapshot() as snapshot:
+        return dict(snapshot.scan(b""))
+
+
+def go_back(opened: Opened, earlier: dict[bytes, bytes]) -> None:
+    with opened.home.store.transaction() as txn:
+        for key in entries(opened):
+            txn.delete(key)
+        txn.put_many(sorted(earlier.items()))
+
+
+@pytest.mark.parametrize("is_built_twice", [False, True])
+def test_a_lost_shard_is_never_read_as_if_nothing_had_come(tmp_path: Path, is_built_twice: bool) -> None:
+    clock = ManualClock(to_us("2024-05-01T01:00:00Z"))
+    with project.open(home=tmp_path / "home", clock=clock, partitions=2) as opened:
+        append(opened, 10)
+        opened.build()
+        append(opened, 5)
+        if is_built_twice:
+            opened.build()
+            append(opened, 1)
+        opened.catch_up()
+        total = 15 + is_built_twice
+        assert opened.features("places", ["a"])["n_all"].to_list() == [total]
+        lose(opened, 0)
+        opened.catch_up()
+        with pytest.raises(NotBuilt):
+            opened.features("places", ["a"])
+        append(opened, 1)
+        opened.build()
+        assert opened.features("places", ["a"])["n_all"].to_list() == [total + 1]
+
+
+def test_a_generation_built_again_after_a_failover_is_not_taken_for_the_one_that_is_open(tmp_path: Path) -> None:
+    clock = ManualClock(to_us("2024-05-01T01:00:00Z"))
+    with project.open(home=tmp_path / "home", clock=clock, partitions=2) as opened:
+        append(opened, 10)
+        opened.build()
+        earlier = entries(opened)
+        append(opened, 5)
+        opened.build()
+        assert opened.features("places", ["a"])["n_all"].to_list() == [15]
+        go_back(opened, earlier)
+        append(opened, 7)
+        opened.build()
+        assert opened.features("places", ["a"])["n_all"].to_list() == [22]
+
+
+def test_a_build_whose_beginning_was_lost_drops_nothing_that_is_served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = ManualClock(to_us("2024-05-01T01:00:00Z"))
+    with project.open(home=tmp_path / "home", clock=clock, partitions=2) as opened:
+        append(opened, 10)
+        opened.build()
+        append(opened, 5)
+        opened.catch_up()
+        earlier, real = entries(opened), roll.flip
+
+        def flip(*arguments: Any) -> Any:
+            go_back(opened, earlier)
+            return real(*arguments)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(roll, "flip", flip)
+            with pytest.raises(StoreUnavailable, match="build again"):
+                opened.build()
+        assert opened.features("places", ["a"])["n_all"].to_list() == [15]
+        opened.build()
+        assert opened.features("places", ["a"])["n_all"].to_list() == [15]
