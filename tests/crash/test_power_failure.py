@@ -368,6 +368,19 @@ def test_two_processes_that_begin_a_store_at_once_keep_one_checkpoint(machine: M
     store.close()
 
 
+def test_a_system_that_tells_its_boot_only_sometimes(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the boot's id each commit is synced, and no checkpoint of a boot before may come back over its pages."""
+    rng = random.Random(3)
+    for boot in ("boot 1", None, "boot 2", None, None, "boot 3"):
+        monkeypatch.setattr(lmdb, "boot_id", lambda boot=boot: boot)
+        store = LmdbStore(machine.folder)
+        assert contents(store) == machine.expected
+        for _ in range(30):
+            change(store, rng)
+        machine.expected = contents(store)
+        store.close()
+
+
 def no_pin(monkeypatch: pytest.MonkeyPatch) -> None:
     real = Checkpoints.begin
 

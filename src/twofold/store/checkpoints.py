@@ -126,9 +126,12 @@ class _CheckpointFile:
         os.close(self._fd)
 
 
-def restore(data_file: Path, checkpoint_file: Path, boot: str) -> None:
-    """Put the last checkpoint back where the machine has started anew since. To be called before each opening of the file."""
-    if not data_file.exists() and not checkpoint_file.exists():
+def restore(data_file: Path, checkpoint_file: Path, boot: str | None) -> None:
+    """Put the last checkpoint back where the machine has started anew since. To be called before each opening of the file.
+
+    Where the system does not tell its boot, it may have: the last checkpoint is put back and forgotten, for each commit is synced then.
+    """
+    if not checkpoint_file.exists() and (boot is None or not data_file.exists()):
         return
     file = _CheckpointFile(checkpoint_file)
     try:
@@ -146,7 +149,10 @@ def restore(data_file: Path, checkpoint_file: Path, boot: str) -> None:
                     data.write(_meta_page(last.meta, page, last.transaction if is_later else max(last.transaction - 1, 0)))
                 data.flush()
                 os.fsync(data.fileno())
-            file.write(last._replace(number=last.number + 1, boot=boot))
+            if boot is None:
+                file.forget()
+            else:
+                file.write(last._replace(number=last.number + 1, boot=boot))
     finally:
         file.close()
 

@@ -39,8 +39,7 @@ class LmdbStore:
         files = entries / "data.mdb", entries / "checkpoint"
 
         def opened() -> lmdb.Environment:
-            if boot is not None:
-                restore(*files, boot)
+            restore(*files, boot)
             is_synced = boot is None
             inner = lmdb.open(str(entries), map_size=map_size, sync=is_synced, metasync=False, max_readers=max_readers, max_spare_txns=1)
             fill_up(inner, files[0])
