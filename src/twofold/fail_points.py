@@ -62,6 +62,7 @@ FAIL_POINTS = {
     "replay.appended": "a dead letter's event is in the log again; the letter is there still",
     "replay.removed": "a dead letter's event is in the log again, and the letter is gone; others are not replayed",
     "load.staged": "rows to be loaded are in a file of their own; neither store nor table knows of them",
+    "load.ids_written": "the ids of rows to be loaded are in the store, where nobody looks at them yet",
     "load.ids_remembered": "the ids of rows to be loaded are known to the speed layer, and the load is decided; the table has none of them",
     "load.rows_written": "the table has the loaded rows; the store still says that they are to come",
     "plan.before_move": "a serving plan is stored; what is live is the one before",

@@ -16,7 +16,7 @@ from twofold.fail_points import FAIL_POINTS
 
 POINTS = tuple(point for point in FAIL_POINTS if not point.startswith("redis"))
 """Those on embedded engines; the others, and again some of these, are in `test_fail_points_on_servers`."""
-LOAD_POINTS = ("load.staged", "load.ids_remembered", "archive.writing", "load.rows_written")
+LOAD_POINTS = ("load.staged", "load.ids_written", "load.ids_remembered", "archive.writing", "load.rows_written")
 _LIVES_PER_HOME = 16
 
 

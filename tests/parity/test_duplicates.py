@@ -12,7 +12,7 @@ from twofold.plan import counting, layout, reference
 from twofold.plan.inputs import MAJOR, MINOR, STAMP, frame_schema
 from twofold.plan.serving import SourcePlan
 from twofold.store.memory import MemoryStore
-from twofold.stream.duplicates import drop_duplicates, remember_history
+from twofold.stream.duplicates import drop_duplicates, take_loaded_ids, write_loaded_ids
 
 HORIZON = 10 * MINUTE_US
 SOURCE = SourcePlan("s", {"id": "str", "t": "datetime"}, "t", id="id", dedupe_us=HORIZON)
@@ -63,8 +63,9 @@ def test_batch_and_stream_count_what_the_reference_counts(history: History, part
     assert set(batch.select(MAJOR, MINOR).iter_rows()) == expected
 
     store, kept = MemoryStore(), {row[1:3] for row in loaded} & expected
+    ids = write_loaded_ids(store, SOURCE, frame_of(loaded), 0)
     with store.transaction() as txn:
-        remember_history(txn, SOURCE, frame_of(loaded), 0)
+        take_loaded_ids(txn, ids)
     for p, rows in enumerate(log):
         for first in range(0, len(rows), size):
             with store.transaction() as txn:
@@ -80,7 +81,7 @@ def test_the_index_is_no_longer_than_the_horizon() -> None:
         with store.transaction() as txn:
             drop_duplicates(txn, SOURCE, 0, frame_of(rows))
     with store.snapshot() as snapshot:
-        assert len(list(snapshot.scan(layout.duplicates_prefix("s", 0)))) == 10
+        assert len(list(snapshot.scan(layout.duplicates_prefix(layout.Counted("s", 0))))) == 10
         assert len(list(snapshot.scan(layout.shard(0) + b"i/"))) == 100
 
 

@@ -12,7 +12,7 @@ from twofold.errors import Corrupt
 from twofold.instants import HOUR_US
 from twofold.plan import layout
 from twofold.runtime.opened import Opened
-from twofold.stream.duplicates import has_history
+from twofold.stream.duplicates import loaded_ids
 from twofold.testing.faults import broken_promises, left_over
 from twofold.testing.modes import history_parity, online_parity
 
@@ -52,7 +52,7 @@ def half_loaded(open_home: Open) -> Opened:
 
 def knows_ids(home: Opened) -> bool:
     with home.home.store.snapshot() as snapshot:
-        return has_history(snapshot, "rides")
+        return loaded_ids(snapshot, "rides") is not None
 
 
 def assert_counted_once(home: Opened) -> None:
@@ -89,9 +89,12 @@ def test_ids_that_servers_lost_in_a_failover_are_known_again(comes: str, open_ho
     home = set_up(open_home)
     home.load("rides", ROWS)
     with home.home.store.transaction() as txn:
-        for prefix in (layout.duplicate_key("rides", None, b""), layout.duplicates_prefix("rides", None)):
+        ids = loaded_ids(txn, "rides")
+        assert ids is not None
+        for prefix in (layout.duplicate_key(ids, b""), layout.duplicates_prefix(ids)):
             for key, _ in list(txn.scan(prefix)):
                 txn.delete(key)
+        txn.delete(layout.history_edition_key("rides"))
         txn.delete(layout.known_history_key("rides"))
     assert not knows_ids(home)
     if comes == "a worker":

@@ -15,6 +15,8 @@ import twofold as tw
 from twofold.errors import DataError
 from twofold.instants import to_us
 from twofold.store import redis
+from twofold.stream import duplicates
+from twofold.testing.faults import broken_promises
 
 NUMBERS = itertools.count()
 START_US = to_us("2024-05-01T00:00:00Z")
@@ -52,6 +54,22 @@ def test_a_batch_that_is_too_large_for_a_commit_is_applied_in_parts(on_redis: An
             opened.append("baskets", ROWS[120:])
         monkeypatch.setattr(redis, "_MOST_CHANGES", 60)
         assert [opened.catch_up() for opened in (embedded, on_redis)] == [200, 200]
+        assert answers(on_redis) == answers(embedded)
+
+
+def test_ids_of_a_load_that_are_too_many_for_a_commit(on_redis: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(duplicates, "_IDS_PER_ENTRY", 20)
+    clock = tw.ManualClock(START_US + 3600_000_000)
+    with project.open(home=tmp_path / "embedded", clock=clock, partitions=1) as embedded:
+        for opened in (embedded, on_redis):
+            for loaded, live in ((ROWS[:100], ROWS[80:]), (ROWS[90:110], ROWS[:110])):
+                with monkeypatch.context() as patch:
+                    patch.setattr(redis, "_MOST_CHANGES", 60)
+                    opened.load("baskets", loaded)
+                opened.build()
+                opened.append("baskets", live)
+                opened.catch_up()
+            assert broken_promises(opened, []) == []
         assert answers(on_redis) == answers(embedded)
 
 

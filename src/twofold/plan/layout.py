@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import msgspec
 
@@ -173,24 +173,41 @@ def deltas_of(partition: int) -> bytes:
     return shard(partition) + b"d/"
 
 
-def duplicate_key(source: str, partition: int | None, identity: bytes) -> bytes:
-    """Entry of the stamp (int64) of the last counted event of an id; partition None is loaded history."""
-    return _shard(partition) + b"i/" + source.encode() + b"/" + identity
+class Counted(NamedTuple):
+    """Of whose counted events an index of ids is: those of a partition, or an edition of loaded history (partition None)."""
+
+    source: str
+    partition: int | None
+    edition: int = 0
+
+    def place(self, kind: bytes) -> bytes:
+        """What its entries of a kind begin with."""
+        return _shard(self.partition) + kind + self.edition.to_bytes(4, "big") + self.source.encode() + b"/"
 
 
-def duplicates_key(source: str, partition: int | None, stamp_us: int, number: int) -> bytes:
+def duplicate_key(index: Counted, identity: bytes) -> bytes:
+    """Entry of the stamp (int64) of the last counted event of an id."""
+    return index.place(b"i/") + identity
+
+
+def duplicates_key(index: Counted, stamp_us: int, number: int) -> bytes:
     """Entry of ids that were counted together, the latest of them at `stamp_us`, so that old ones can be found and dropped."""
-    return duplicates_prefix(source, partition) + (stamp_us + 2**63).to_bytes(8, "big") + number.to_bytes(8, "big")
+    return duplicates_prefix(index) + (stamp_us + 2**63).to_bytes(8, "big") + number.to_bytes(8, "big")
 
 
-def duplicates_prefix(source: str, partition: int | None) -> bytes:
-    """What the entries of `duplicates_key` of one partition begin with; they come in order of their stamps."""
-    return _shard(partition) + b"j/" + source.encode() + b"/"
+def duplicates_prefix(index: Counted) -> bytes:
+    """What the entries of `duplicates_key` of one index begin with; they come in order of their stamps."""
+    return index.place(b"j/")
 
 
 def duplicates_stamp(key: bytes) -> int:
     """The stamp in a key of `duplicates_key`."""
     return int.from_bytes(key[-16:-8], "big") - 2**63
+
+
+def history_edition_key(source: str) -> bytes:
+    """Entry of the number of the edition of loaded history's ids that counts."""
+    return META + b"e/" + source.encode()
 
 
 def loading_key(source: str) -> bytes:

@@ -22,7 +22,7 @@ from twofold.plan.inputs import STAMP, all_rows, as_history, stamped
 from twofold.plan.serving import SourcePlan
 from twofold.progress import Progress, silent
 from twofold.store.base import Transaction, commit
-from twofold.stream.duplicates import has_history, least_pending, remember_history
+from twofold.stream.duplicates import drop_loaded_ids, least_pending, loaded_ids, take_loaded_ids, write_loaded_ids
 from twofold.tables.base import Reading
 from twofold.tables.snapshots import conform_loaded, load_snapshots
 from twofold.tables.staged import StagedRows
@@ -128,18 +128,22 @@ def _decide(project: Opened, plan: SourcePlan, frame: pl.DataFrame, content: str
     latest = home.tables.history_version(plan.name)
     with home.store.snapshot() as snapshot:
         since_us = least_pending(snapshot, home.log, plan.name, home.clock.now_us())
-        if not ((frame[STAMP] > since_us - (plan.dedupe_us or 0)).any() or has_history(snapshot, plan.name)):
+        if not ((frame[STAMP] > since_us - (plan.dedupe_us or 0)).any() or loaded_ids(snapshot, plan.name)):
             return False
     _staged(project).write(plan.name, content, frame)
     fail_point("load.staged")
     rows = all_rows(plan.columns, home.tables.history(plan.name, latest), as_history(plan, frame, latest + 1))
 
+    ids = write_loaded_ids(home.store, plan, rows, since_us)
+    fail_point("load.ids_written")
+
     def decide(txn: Transaction) -> None:
-        remember_history(txn, plan, rows, since_us)
+        take_loaded_ids(txn, ids)
         txn.put(layout.loading_key(plan.name), content.encode())
 
     commit(home.store, decide)
     fail_point("load.ids_remembered")
+    drop_loaded_ids(home.store, plan.name, ids.edition - 1)
     return True
 
 
@@ -175,19 +179,22 @@ def _load_decided(project: Opened, plan: SourcePlan, content: str, frame: pl.Dat
 
 def _note_known(project: Opened, plan: SourcePlan, version: int, is_lost: bool) -> None:
     """Let the store say that it knows the loaded ids up to `version`; where they are lost, have it know them first."""
-    home, rows = project.home, None
+    home, ids = project.home, None
     with home.store.snapshot() as snapshot:
         since_us = least_pending(snapshot, home.log, plan.name, home.clock.now_us()) if is_lost else 0
-        if is_lost and (has_history(snapshot, plan.name) or _is_any_young(project, plan, version, since_us)):
-            rows = all_rows(plan.columns, home.tables.history(plan.name, version))
+        is_due = is_lost and (loaded_ids(snapshot, plan.name) is not None or _is_any_young(project, plan, version, since_us))
+    if is_due:
+        ids = write_loaded_ids(home.store, plan, all_rows(plan.columns, home.tables.history(plan.name, version)), since_us)
 
     def note(txn: Transaction) -> None:
-        if rows is not None:
-            remember_history(txn, plan, rows, since_us)
+        if ids is not None:
+            take_loaded_ids(txn, ids)
         txn.delete(layout.loading_key(plan.name))
         txn.put(layout.known_history_key(plan.name), layout.encode_int(version))
 
     commit(home.store, note)
+    if ids is not None:
+        drop_loaded_ids(home.store, plan.name, ids.edition - 1)
 
 
 def _is_any_young(project: Opened, plan: SourcePlan, version: int, since_us: int) -> bool:

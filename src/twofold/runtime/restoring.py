@@ -14,6 +14,7 @@ from twofold.algebra.base import LOG_ORDER
 from twofold.errors import LogMismatch
 from twofold.plan import layout
 from twofold.plan.inputs import MAJOR, STAMP
+from twofold.plan.layout import Counted
 from twofold.plan.serving import SourcePlan
 from twofold.runtime.loading import LOCK_WAIT_S, finish_loads
 from twofold.store.base import Transaction, commit
@@ -55,10 +56,11 @@ def _begin(project: Opened, source: SourcePlan) -> None:
     for partition, start in begun.items():
         of_partition = ids.filter(pl.col(MAJOR) == LOG_ORDER + partition).sort(STAMP)
 
-        def begin(txn: Transaction, partition: int = partition, start: int = start, rows: pl.DataFrame = of_partition) -> None:
-            key = layout.offset_key(source.name, partition)
+        key = layout.offset_key(source.name, partition)
+        remember(home.store, Counted(source.name, partition), of_partition["id"], of_partition[STAMP].to_list(), before=key)
+
+        def begin(txn: Transaction, key: bytes = key, start: int = start) -> None:
             if txn.get(key) is None:
-                remember(txn, source.name, partition, rows["id"], rows[STAMP].to_list())
                 txn.put(key, layout.encode_int(start))
 
         commit(home.store, begin)

@@ -13,9 +13,18 @@ from twofold.plan import layout
 from twofold.plan.counting import counted, is_duplicate, max_of
 from twofold.plan.inputs import MINOR, STAMP
 from twofold.plan.key_order import encoded_keys
-from twofold.plan.layout import decode_int, duplicate_key, duplicates_key, duplicates_prefix, duplicates_stamp, encode_int
+from twofold.plan.layout import (
+    Counted,
+    decode_int,
+    duplicate_key,
+    duplicates_key,
+    duplicates_prefix,
+    duplicates_stamp,
+    encode_int,
+    history_edition_key,
+)
 from twofold.plan.serving import SourcePlan
-from twofold.store.base import Snapshot, Transaction
+from twofold.store.base import Snapshot, Store, Transaction, commit
 
 _LEAST_PURGED = 100
 _IDS_PER_ENTRY = 10_000
@@ -37,9 +46,10 @@ def drop_duplicates(txn: Transaction, source: SourcePlan, partition: int, frame:
         if counts and identity is not None:
             known[identity] = new[identity] = stamp
     latest_us = int(frame[STAMP][-1])
-    _remember(txn, source.name, partition, new, latest_us, int(frame[MINOR][0]))
+    index = Counted(source.name, partition)
+    _remember(txn, index, new, latest_us, int(frame[MINOR][0]))
     # More go than come, so the index stays as long as the horizon and no commit grows long.
-    _purge(txn, source.name, partition, latest_us - source.dedupe_us, max(_LEAST_PURGED, 2 * frame.height))
+    _purge(txn, index, latest_us - source.dedupe_us, max(_LEAST_PURGED, 2 * frame.height))
     return frame if all(keep) else frame.filter(pl.Series(keep, dtype=pl.Boolean))
 
 
@@ -55,34 +65,44 @@ def _known(txn: Transaction, source: str, partition: int, identities: Sequence[b
     """The greatest stamp of the counted events of each id, in the partition and in loaded history."""
     unique = list(dict.fromkeys(identities))
     found: dict[bytes, int] = {}
-    for place in (partition, None):
-        if place is None and not has_history(txn, source):
-            continue
-        stored = txn.multi_get([duplicate_key(source, place, identity) for identity in unique])
+    indexes = [Counted(source, partition)]
+    if (history := loaded_ids(txn, source)) is not None:
+        indexes.append(history)
+    for index in indexes:
+        stored = txn.multi_get([duplicate_key(index, identity) for identity in unique])
         for identity, raw in zip(unique, stored, strict=True):
             if raw is not None:
                 found[identity] = max_of(found.get(identity), decode_int(raw)) or 0
     return found
 
 
-def has_history(snapshot: Snapshot, source: str) -> bool:
-    """Whether the index knows ids of loaded history."""
-    return any(True for _ in snapshot.scan(duplicates_prefix(source, None), 1))
+def loaded_ids(snapshot: Snapshot, source: str) -> Counted | None:
+    """The index of the ids of loaded history; None where it knows none."""
+    edition = decode_int(snapshot.get(history_edition_key(source)))
+    return Counted(source, None, edition) if edition else None
 
 
-def remember(txn: Transaction, source: str, partition: int | None, ids: pl.Series, stamps: Sequence[int]) -> None:
-    """Note ids, none of them null, with the stamps of their counted events, in ascending order; partition None is loaded history."""
+def remember(store: Store, index: Counted, ids: pl.Series, stamps: Sequence[int], before: bytes | None = None) -> None:
+    """Note ids, none of them null, with the stamps of their counted events, in ascending order; nothing once there is an entry `before`.
+
+    That is done in parts, for a store takes only so much at once; what was noted already changes nothing.
+    """
     for first in range(0, len(stamps), _IDS_PER_ENTRY):
         part = slice(first, first + _IDS_PER_ENTRY)
         events = dict(zip(encoded_keys(ids[part].to_frame()), stamps[part], strict=True))
-        _remember(txn, source, partition, events, stamps[part][-1], first)
+
+        def note(txn: Transaction, events: dict[bytes, int] = events, latest_us: int = stamps[part][-1], number: int = first) -> None:
+            if before is None or txn.get(before) is None:
+                _remember(txn, index, events, latest_us, number)
+
+        commit(store, note)
 
 
-def _remember(txn: Transaction, source: str, partition: int | None, events: dict[bytes, int], latest_us: int, number: int) -> None:
+def _remember(txn: Transaction, index: Counted, events: dict[bytes, int], latest_us: int, number: int) -> None:
     """Note ids with their stamps, none above `latest_us`; `number` tells them from others of that stamp."""
     if events:
-        txn.put_many((duplicate_key(source, partition, identity), encode_int(events[identity])) for identity in sorted(events))
-        txn.put(duplicates_key(source, partition, latest_us, number), msgspec.msgpack.encode(list(events)))
+        txn.put_many((duplicate_key(index, identity), encode_int(events[identity])) for identity in sorted(events))
+        txn.put(duplicates_key(index, latest_us, number), msgspec.msgpack.encode(list(events)))
 
 
 def least_pending(snapshot: Snapshot, log: EventLog, source: str, now_us: int) -> int:
@@ -95,33 +115,57 @@ def least_pending(snapshot: Snapshot, log: EventLog, source: str, now_us: int) -
     return least
 
 
-def remember_history(txn: Transaction, source: SourcePlan, history: pl.DataFrame, since_us: int) -> None:
+def write_loaded_ids(store: Store, source: SourcePlan, history: pl.DataFrame, since_us: int) -> Counted:
     """Note the ids of loaded history that a log event of an arrival from `since_us` on could repeat, of rows that count.
 
-    `history` are all rows of all versions, those about to be loaded included; what was noted of history before is replaced.
+    `history` are all rows of all versions, those about to be loaded included. The index is a new one, which nobody looks at before
+    `take_loaded_ids`: many ids are many commits. Only one may write at a time.
     """
-    if source.dedupe_us is None or source.id is None:
-        return
-    for key, raw in list(txn.scan(duplicates_prefix(source.name, None))):
-        txn.delete(key)
-        for identity in _IDS.decode(raw):
-            txn.delete(duplicate_key(source.name, None, identity))
+    assert source.id is not None
+    assert source.dedupe_us is not None
+    with store.snapshot() as snapshot:
+        current = decode_int(snapshot.get(history_edition_key(source.name)))
+    for left_over in (current - 1, current + 1):
+        drop_loaded_ids(store, source.name, left_over)
+    index = Counted(source.name, None, current + 1)
     is_young = pl.col(source.id).is_not_null() & (pl.col(STAMP) > since_us - source.dedupe_us)
     young = counted(source, history).filter(is_young).sort(STAMP)
-    remember(txn, source.name, None, young[source.id], young[STAMP].to_list())
+    remember(store, index, young[source.id], young[STAMP].to_list())
+    return index
 
 
-def _purge(txn: Transaction, source: str, partition: int, before_us: int, most: int) -> None:
+def take_loaded_ids(txn: Transaction, index: Counted) -> None:
+    """From this commit on the ids of loaded history are those; `drop_loaded_ids` is due for the edition before."""
+    txn.put(history_edition_key(index.source), encode_int(index.edition))
+
+
+def drop_loaded_ids(store: Store, source: str, edition: int) -> None:
+    """Remove an edition of loaded history's ids that does not count."""
+    index = Counted(source, None, edition)
+
+    def drop(txn: Transaction) -> bool:
+        found = list(txn.scan(duplicates_prefix(index), 1)) if edition > 0 else []
+        for key, raw in found:
+            txn.delete(key)
+            for identity in _IDS.decode(raw):
+                txn.delete(duplicate_key(index, identity))
+        return bool(found)
+
+    while commit(store, drop):
+        pass
+
+
+def _purge(txn: Transaction, index: Counted, before_us: int, most: int) -> None:
     """Drop ids of a partition too old for any later event of it. Those of loaded history serve all partitions: they stay."""
     purged = 0
     while purged < most:
-        [*oldest] = islice(txn.scan(duplicates_prefix(source, partition), 1), 1)
+        [*oldest] = islice(txn.scan(duplicates_prefix(index), 1), 1)
         if not oldest or duplicates_stamp(oldest[0][0]) > before_us:
             return
         key, raw = oldest[0]
         txn.delete(key)
         identities = _IDS.decode(raw)
-        entries = [duplicate_key(source, partition, identity) for identity in identities]
+        entries = [duplicate_key(index, identity) for identity in identities]
         for entry, stamp in zip(entries, txn.multi_get(entries), strict=True):
             if stamp is not None and decode_int(stamp) <= before_us:
                 txn.delete(entry)

@@ -23,6 +23,7 @@ from twofold.runtime.opened import Opened
 from twofold.store.applied import applied_offsets as applied_in
 from twofold.store.base import Snapshot
 from twofold.stream.dead_letters import dead_letters
+from twofold.stream.duplicates import loaded_ids
 from twofold.testing.appended import appended, held_batches
 from twofold.testing.modes import Truth
 
@@ -135,9 +136,10 @@ def _index(opened: Opened, snapshot: Snapshot, source: SourcePlan) -> Iterator[s
     """Ids and the order of their stamps say the same; each of a partition stands for an event that counts."""
     if source.id is None or source.dedupe_us is None:
         return
-    for partition in (None, *range(opened.home.log.partitions)):
-        by_id = layout.duplicate_key(source.name, partition, b"")
-        batches = layout.duplicates_prefix(source.name, partition)
+    history = loaded_ids(snapshot, source.name)
+    indexes = [layout.Counted(source.name, partition) for partition in range(opened.home.log.partitions)]
+    for index in indexes if history is None else [history, *indexes]:
+        partition, by_id, batches = index.partition, layout.duplicate_key(index, b""), layout.duplicates_prefix(index)
         stamps = {key[len(by_id) :]: layout.decode_int(raw) for key, raw in snapshot.scan(by_id)}
         latest: dict[bytes, int] = {}
         for key, raw in snapshot.scan(batches):
