@@ -115,7 +115,7 @@ def _decoded(call: Call) -> Infer:
         return _DECODER.decode(call.body)
     except msgspec.ValidationError as error:
         raise SchemaMismatch(f'the body is no call of the protocol: {error}; send {{"inputs": [{{"name", "data"}}]}}') from None
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         call.json()
         raise
 

@@ -94,6 +94,10 @@ def decoded(body: bytes) -> Any:
     """
     try:
         return msgspec.json.decode(body)
+    except UnicodeDecodeError as error:
+        raise msgspec.DecodeError(f"it is no UTF-8, {error.reason} (byte {error.start} of a text)") from None
+    except RecursionError:
+        raise msgspec.DecodeError("it is nested too deeply") from None
     except msgspec.DecodeError:
         if any(word in body for word in _NOT_FINITE):
             with contextlib.suppress(ValueError):
