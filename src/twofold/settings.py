@@ -70,6 +70,8 @@ class Settings:
             raise DefinitionError(f"memory_mb = {self.memory_mb}; it is at least 1")
         if self.max_lag_events < 0 or self.min_free_mb < 0:
             raise DefinitionError("max_lag_events and min_free_mb are at least 0, which turns the bound off")
+        if not 0 <= self.port <= 65535:
+            raise DefinitionError(f"port = {self.port}; it is from 0 to 65535")
         if min(self.replicas, self.workers) < 1 or (self.partitions is not None and not 1 <= self.partitions <= 1024):
             raise DefinitionError("replicas and workers are at least 1, partitions from 1 to 1024")
 
@@ -89,22 +91,16 @@ def read_settings(
 ) -> Settings:
     """Settings from `folder/twofold.toml` (its `[env.<env>]` over the rest), `TWOFOLD_<NAME>` and options that are not None.
 
-    Raises DefinitionError for a setting that does not exist, with the nearest name.
+    Where `env` is None, `TWOFOLD_ENV` names it. Raises DefinitionError for a setting that does not exist, with the nearest name.
     """
     known = {item.name for item in fields(Settings)}
-    values: dict[str, Any] = {}
     path = folder / "twofold.toml"
-    if path.exists():
-        content = tomllib.loads(path.read_text())
-        environments = content.pop("env", {})
-        if env is not None and env not in environments:
-            raise DefinitionError(f"{path} has no [env.{env}]; it has {', '.join(environments) or 'none'}")
-        values |= content | environments.get(env, {})
-        for name in values:
-            if name not in known:
-                raise DefinitionError(f"{path}: there is no setting {name!r}.{did_you_mean(name, known)}")
-        if "home" in values:
-            values["home"] = folder / values["home"]
+    values = _of_file(path, env or environment.get("TWOFOLD_ENV") or None)
+    for name in values:
+        if name not in known:
+            raise DefinitionError(f"{path}: there is no setting {name!r}.{did_you_mean(name, known)}")
+    if isinstance(values.get("home"), str):
+        values["home"] = folder / values["home"]
     values |= {name: environment[f"TWOFOLD_{name.upper()}"] for name in known if f"TWOFOLD_{name.upper()}" in environment}
     for name, value in options.items():
         if name not in known:
@@ -114,20 +110,38 @@ def read_settings(
     return Settings(**{name: _typed(name, value) for name, value in values.items()})
 
 
+def _of_file(path: Path, env: str | None) -> dict[str, Any]:
+    """What `twofold.toml` says, for `env`; nothing where there is no such file. Raises DefinitionError."""
+    if env is not None and not path.exists():
+        raise DefinitionError(f"there is no {path}, which [env.{env}] could stand in")
+    try:
+        content: dict[str, Any] = tomllib.loads(path.read_text()) if path.exists() else {}
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise DefinitionError(f"{path} is no TOML: {error}") from None
+    environments: Any = content.pop("env", {})
+    if not isinstance(environments, dict) or not all(isinstance(section, dict) for section in environments.values()):
+        raise DefinitionError(f"{path}: env = {environments!r}; write sections, as in [env.prod]")
+    if env is not None and env not in environments:
+        raise DefinitionError(f"{path} has no [env.{env}]; it has {', '.join(environments) or 'none'}")
+    return {**content, **environments.get(env, {})}
+
+
 def _typed(name: str, value: Any) -> Any:
-    if name == "home":
-        return Path(value)
-    if name in ("partitions", "replicas", "workers", "memory_mb", "port", "max_lag_events", "min_free_mb"):
+    if name in _NUMBERS:
+        if type(value) is int:
+            return value
         try:
-            return int(value)
+            return int(value if isinstance(value, str) else "")
         except ValueError:
             raise DefinitionError(f"{name} = {value!r} is no whole number") from None
-    if name in _TABLES and isinstance(value, str):
+    if name in _TABLES:
         try:
-            return dict(json.loads(value))
+            return dict(json.loads(value) if isinstance(value, str) else value)
         except (TypeError, ValueError):
-            raise DefinitionError(f"{name} = {value!r} is no JSON object") from None
-    return value
+            raise DefinitionError(f"{name} = {value!r} is no table; write a section [{name}], or as a variable a JSON object") from None
+    if not isinstance(value, str | Path):
+        raise DefinitionError(f"{name} = {value!r} is no text; write it in quotes")
+    return Path(value) if name == "home" else value
 
 
 def as_environment(settings: Settings) -> dict[str, str]:
@@ -140,5 +154,6 @@ def as_environment(settings: Settings) -> dict[str, str]:
     }
 
 
+_NUMBERS = ("partitions", "replicas", "workers", "memory_mb", "port", "max_lag_events", "min_free_mb")
 _TABLES = ("kafka", "sources")
 """Settings that are tables; as a variable each is a JSON object."""

@@ -18,12 +18,11 @@ File = Annotated[str | None, typer.Argument(help="the project file, or package.m
 HomeOption = Annotated[Path | None, typer.Option("--home", help="folder of all embedded state; default .twofold")]
 ClockOption = Annotated[str | None, typer.Option("--clock", help="system, or replay: the instant in HOME/clock")]
 Json = Annotated[bool, typer.Option("--json", help="print JSON")]
-EnvOption = Annotated[str | None, typer.Option("--env", help="section [env.NAME] of twofold.toml")]
 
 
-def settings_of(env: str | None = None, **options: Any) -> Settings:
+def settings_of(**options: Any) -> Settings:
     """Settings of twofold.toml, the environment and this call's options."""
-    return read_settings(options, env=env)
+    return read_settings(options)
 
 
 def project_spec(file: str | None, settings: Settings) -> str:
