@@ -93,7 +93,7 @@ def rollback(model: str, file: File = None, home: HomeOption = None) -> None:
 
 @app.command()
 def features(
-    view: str, keys: Annotated[list[str], typer.Argument(help="values of the key columns: one key, parts in order")],
+    view: str, keys: Annotated[list[str] | None, typer.Argument(help="values of the key columns: one key, parts in order")] = None,
     file: Annotated[str | None, typer.Option("--file")] = None, at: Annotated[str | None, typer.Option()] = None,
     home: HomeOption = None, clock: ClockOption = None, json: Json = False,
 ) -> None:  # fmt: skip
@@ -101,7 +101,7 @@ def features(
     from twofold.cli.values import typed_key
 
     with opened(file, settings_of(home=home, clock=clock)) as project:
-        key = typed_key(project.compiled.view(view).plan.by, keys)
+        key = typed_key(project.compiled.view(view).plan.by, keys or [])
         show.table(project.features(view, [key], at=at, status=True), json)
 
 

@@ -104,7 +104,10 @@ def status(found: Status, as_json: bool) -> None:
     _rows(
         "views",
         ("view", "mode", "generation", "built at", "delta"),
-        [(v.view, v.mode, v.generation or "unbuilt", to_iso(v.base_us) if v.generation else "", v.open) for v in found.views],
+        [
+            (v.view, v.mode, v.generation or ("-" if v.mode == "stream" else "unbuilt"), to_iso(v.base_us) if v.generation else "", v.open)
+            for v in found.views
+        ],
     )
     _rows("models", ("model", "live", "versions"), [(m.model, m.live or "none", m.versions) for m in found.models])
     fresh = found.freshness_ms

@@ -1,0 +1,35 @@
+"""The shell with right and wrong words: what it shows, and that an error of the user's is one sentence."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from twofold.cli.app import app
+
+PROJECT = """
+import twofold as tw
+
+clicks = tw.Events("clicks", time="at", schema={"user": str})
+total = tw.View("total", clicks, features={"n": tw.count()})
+lately = tw.View("lately", clicks, by="user", mode="stream", features={"n": tw.count()})
+project = tw.Project("clicks", views=[total, lately])
+"""
+
+
+@pytest.fixture
+def words(tmp_path: Path) -> list[str]:
+    """The end of a command: the home and its project file."""
+    (tmp_path / "clicks.py").write_text(PROJECT)
+    return ["--home", str(tmp_path / "home"), str(tmp_path / "clicks.py")]
+
+
+def test_a_view_by_no_key_is_read_without_one_and_a_stream_view_lacks_no_build(words: list[str]) -> None:
+    shell = CliRunner()
+    assert shell.invoke(app, ["build", *words]).exit_code == 0
+    shown = shell.invoke(app, ["features", *words[:2], "--file", words[2], "total"])
+    assert shown.exit_code == 0, shown.exception
+    assert "n_all" in shown.stdout
+    assert "unbuilt" not in shell.invoke(app, ["status", *words]).stdout
