@@ -8,6 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from twofold.cli.app import app
+from twofold.errors import DataError, Unavailable
 
 PROJECT = """
 import twofold as tw
@@ -33,3 +34,15 @@ def test_a_view_by_no_key_is_read_without_one_and_a_stream_view_lacks_no_build(w
     assert shown.exit_code == 0, shown.exception
     assert "n_all" in shown.stdout
     assert "unbuilt" not in shell.invoke(app, ["status", *words]).stdout
+
+
+def test_a_home_that_cannot_be_is_told(words: list[str]) -> None:
+    result = CliRunner().invoke(app, ["status", "--home", words[2], words[2]])
+    assert isinstance(result.exception, Unavailable)
+    assert "cannot be made: File exists; take another --home" in str(result.exception)
+
+
+def test_a_file_of_letters_that_is_not_there_is_told(words: list[str]) -> None:
+    result = CliRunner().invoke(app, ["dead-letters", "replay", "--source", "clicks", "--rows", "nowhere.ndjson", *words])
+    assert isinstance(result.exception, DataError)
+    assert "nowhere.ndjson cannot be read: No such file" in str(result.exception)

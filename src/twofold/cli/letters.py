@@ -24,7 +24,7 @@ _CONTENT = 60
 def list_letters(
     file: File = None, source: Annotated[str | None, typer.Option(help="only of this source")] = None,
     reason: Annotated[str, typer.Option(help="only those whose reason contains this text")] = "",
-    limit: Annotated[int, typer.Option(help="at most so many")] = 100,
+    limit: Annotated[int, typer.Option(help="at most so many", min=1)] = 100,
     home: HomeOption = None, clock: ClockOption = None, json: Json = False,
 ) -> None:  # fmt: skip
     """Show dead letters with their reason; with --json one a line, as `replay --rows` takes them back."""
@@ -82,9 +82,13 @@ def _places(texts: list[str] | None) -> list[tuple[int, int]]:
 
 
 def _rows_of(path: Path, source: str) -> dict[tuple[int, int], dict[str, Any]]:
-    """(partition, offset) -> corrected row of a file's lines; raises DataError with the line that is none."""
+    """(partition, offset) -> corrected row of a file's lines; raises DataError with the line that is none, or where there is no file."""
     found = {}
-    for number, line in enumerate(path.read_bytes().splitlines(), 1):
+    try:
+        lines = path.read_bytes().splitlines()
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}; give the file with the corrected letters") from None
+    for number, line in enumerate(lines, 1):
         if line.strip():
             try:
                 letter = msgspec.json.decode(line)

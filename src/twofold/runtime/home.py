@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from twofold.bell import Bell
 from twofold.clocks import ReplayClock, SystemClock
+from twofold.errors import Unavailable
 from twofold.fail_points import fail_point
 from twofold.home_lock import HomeLock
 from twofold.instants import Clock
@@ -36,7 +37,10 @@ class Home:
     def __init__(self, settings: Settings, clock: Clock | None = None) -> None:
         self.settings = settings
         self.clock = clock or clock_of(settings)
-        self.settings.home.mkdir(parents=True, exist_ok=True)
+        try:
+            self.settings.home.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise Unavailable(f"home {self.settings.home} cannot be made: {error.strerror}; take another --home") from None
 
     @functools.cached_property
     def bell(self) -> Bell:
