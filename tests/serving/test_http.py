@@ -313,6 +313,13 @@ def test_a_bound_of_zero_is_none_and_what_is_known_is_kept_for_a_while(tmp_path:
     assert len(looks) < 50
 
 
+def test_a_lag_that_cannot_be_looked_at_refuses_no_event(tmp_path: Path) -> None:
+    def lag() -> int:
+        raise StoreUnavailable("it does not answer")
+
+    Pressure(lag, tmp_path, 7, 0).check()
+
+
 def wait_until(condition: Callable[[], bool]) -> None:
     deadline = time.monotonic() + 20
     while not condition():

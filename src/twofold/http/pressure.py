@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from twofold.errors import LogUnavailable
+from twofold.errors import LogUnavailable, TwofoldError
 from twofold.http.messages import TooMany
 
 LOOK_EVERY_S = 0.25
@@ -42,7 +42,11 @@ class Pressure:
                 f"{free_mb} MB are free on the disk of {self._folder}, the least is min_free_mb = {self._least_mb}; "
                 "nothing was appended: free some space and send again"
             )
-        if self._most and (lag := self._lag()) > self._most:
+        try:
+            lag = self._lag() if self._most else 0
+        except TwofoldError:
+            return None
+        if lag > self._most:
             return TooMany(
                 f"{lag} events wait to be applied, the most is max_lag_events = {self._most}; nothing was appended: send again later, "
                 "and see `twofold status` whether the speed layer runs"
