@@ -8,11 +8,12 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
 import pytest
-from confluent_kafka import Producer, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, ConfigResource, ConfigSource, NewTopic, ResourceType
 from kafka_broker import KafkaBroker, why_missing
 
@@ -355,6 +356,34 @@ def test_a_broker_that_is_killed_and_comes_back_is_used_again(tmp_path: Path) ->
         log.close()
     finally:
         broker.kill()
+
+
+class Forgetful:
+    """A client that was told of leaders while the broker started: it remembers them until it asks again."""
+
+    def __init__(self, admin: AdminClient) -> None:
+        self._admin, self.stale = admin, True
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._admin, name)
+
+    def list_topics(self, *arguments: Any) -> Any:
+        self.stale = False
+        return self._admin.list_topics(*arguments)
+
+    def list_offsets(self, asked: Any, **options: Any) -> Any:
+        if not self.stale:
+            return self._admin.list_offsets(asked, **options)
+        refused = Future[Any]()
+        refused.set_exception(KafkaException(KafkaError(KafkaError.FENCED_LEADER_EPOCH)))
+        return dict.fromkeys(asked, refused)
+
+
+def test_a_client_that_remembers_an_old_leader_asks_again(opened: Callable[..., KafkaLog]) -> None:
+    log = opened(timeout_s=3.0)
+    position = log.append(events(b"a"), 10**15)
+    log._clients._admin = Forgetful(log._clients.admin)  # type: ignore[assignment]
+    assert log.end_offsets(["s"]) == position.offsets
 
 
 def until(condition: Callable[[], bool]) -> None:

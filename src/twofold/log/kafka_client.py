@@ -161,10 +161,11 @@ class Clients:
         """(offset, its timestamp where one was asked for) for each place, in one request; committed events only.
 
         Asked for an instant: the first offset that is not before it, -1 where there is none. Partitions whose leader has just moved
-        are asked again until the deadline.
+        are asked again until the deadline, after the client has asked who leads them: what it remembers of a leader it keeps for minutes.
         """
         deadline, found, missing = self.deadline(), dict[Place, tuple[int, int]](), dict(places)
         while missing:
+            stale = set[str]()
             asked = {TopicPartition(*place): spec for place, spec in missing.items()}
             seconds = max(0.1, deadline - time.monotonic())
             futures = self.admin.list_offsets(asked, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=seconds)
@@ -175,9 +176,14 @@ class Clients:
                     is_moving = error.args[0].retriable() or error.args[0].code() in _MOVING
                     if not is_moving or time.monotonic() > deadline:
                         raise self.unavailable(f"say where {partition.topic}/{partition.partition} ends", error.args[0].str()) from None
+                    if error.args[0].code() in _LEADERS:
+                        stale.add(partition.topic)
                     continue
                 found[partition.topic, partition.partition] = result.offset, result.timestamp
                 del missing[partition.topic, partition.partition]
+            for topic in stale:
+                with contextlib.suppress(KafkaException):
+                    self.admin.list_topics(topic, max(0.1, deadline - time.monotonic()))
             if missing:
                 time.sleep(0.05)
         return found
@@ -195,7 +201,8 @@ class Clients:
         return {place: offset for place, (offset, _) in self.offsets(dict.fromkeys(places, _EARLIEST)).items()}
 
 
-_MOVING = (
-    *(KafkaError._NOENT, KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE),
+_LEADERS = (
+    *(KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE),
     *(KafkaError.UNKNOWN_LEADER_EPOCH, KafkaError.FENCED_LEADER_EPOCH),
 )
+_MOVING = (KafkaError._NOENT, KafkaError.UNKNOWN_TOPIC_OR_PART, *_LEADERS)
