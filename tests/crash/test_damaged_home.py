@@ -204,6 +204,28 @@ def test_a_log_that_lost_its_tail_is_refused_until_the_store_is_built_anew(tmp_p
         check(opened)
 
 
+@pytest.mark.parametrize("is_cut", [True, False], ids=["cut", "gone"])
+def test_a_log_that_ends_before_the_archive_gives_no_offset_twice(tmp_path: Path, clock: ManualClock, is_cut: bool) -> None:
+    folder = tmp_path / "home"
+    with project.open(home=folder, clock=clock, partitions=2) as opened:
+        opened.append("payments", payments(20, "kept"))
+        opened.catch_up()
+    shutil.copy(folder / "log.sqlite", tmp_path / "older")
+    with project.open(home=folder, clock=clock, partitions=2) as opened:
+        opened.append("payments", payments(20, "archived"))
+        opened.build()
+    for path in folder.glob("log.sqlite*"):
+        path.unlink()
+    if is_cut:
+        shutil.copy(tmp_path / "older", folder / "log.sqlite")
+    shutil.rmtree(folder / "store")
+    with project.open(home=folder, clock=clock, partitions=2) as opened:
+        opened.append("payments", payments(2, "new"))
+        for attempt in (opened.catch_up, opened.build, lambda: opened.history("card", [{"card": "a", "at": NOW + DAY_US}])):
+            with pytest.raises(LogMismatch, match=r"the archive has payments/\d up to offset \d+, but the log ends at \d+"):
+                attempt()
+
+
 # Builds that fail
 
 

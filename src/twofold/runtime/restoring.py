@@ -17,6 +17,7 @@ from twofold.plan.inputs import MAJOR, STAMP
 from twofold.plan.layout import Counted
 from twofold.plan.serving import SourcePlan
 from twofold.runtime.loading import LOCK_WAIT_S, finish_loads
+from twofold.runtime.lost_tail import refuse_archive_beyond
 from twofold.store.base import Transaction, commit
 from twofold.stream.duplicates import remember
 from twofold.stream.worker import Worker
@@ -41,6 +42,7 @@ def new_worker(project: Opened) -> Worker:
 def _begin(project: Opened, source: SourcePlan) -> None:
     """Take as applied what the log has dropped, which the archive must hold, and remember its ids."""
     home = project.home
+    refuse_archive_beyond(home, source.name)
     starts = home.log.start_offsets([source.name])
     for (_, partition), start in starts.items():
         archived = home.tables.archived(source.name, partition)
