@@ -106,6 +106,13 @@ class Corrupt(VersionError):
     """Stored bytes fail their checksum."""
 
 
+ANOTHER_STORE = (
+    "open the home that both come from, or give each project on one server a name= of its own in the URL of `store`, "
+    "or remove the store (HOME/store; on a server the keys tw:<name>:*) and run `twofold build`"
+)
+"""What to do where a store and a log do not belong together."""
+
+
 def did_you_mean(got: str, known: Iterable[str]) -> str:
     """A sentence with the nearest known name, or an empty string where none is near."""
     nearest = difflib.get_close_matches(got, list(known), n=1, cutoff=0.5)

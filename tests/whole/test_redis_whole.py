@@ -18,7 +18,7 @@ from test_up import REQUEST, call, free_port, up, wait_for
 from whole_data import FRAUDS, LIVE, START_US, load_history
 
 import twofold as tw
-from twofold.errors import StoreUnavailable
+from twofold.errors import LogMismatch, StoreUnavailable
 from twofold.runtime.restoring import new_worker
 from twofold.runtime.supervisor import processes_of
 from twofold.settings import Settings
@@ -73,6 +73,15 @@ def test_every_answer_is_that_of_the_embedded_store(on_redis: Any, tmp_path: Pat
             opened.catch_up()
         assert answers(on_redis) == answers(embedded)
         assert len(on_redis.home.store.generations()) == len(embedded.home.store.generations())
+
+
+def test_two_homes_of_one_name_are_told_apart(on_redis: Any, tmp_path: Path, clock: tw.ManualClock) -> None:
+    store = on_redis.home.settings.store
+    with project.open(home=tmp_path / "other", clock=clock, store=store, partitions=PARTITIONS) as other:
+        with pytest.raises(LogMismatch, match=r"a name= of its own in the URL of `store`"):
+            other.build()
+        with pytest.raises(StoreUnavailable, match=r"a name= of its own in the URL of `store`"):
+            other.features("card", ["a"])
 
 
 def test_a_server_that_lost_its_tail_gets_it_from_the_log_again(tmp_path: Path, clock: tw.ManualClock) -> None:

@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from twofold.cli import show
 from twofold.cli.app import app
 from twofold.errors import DataError, Unavailable
+from twofold.store.servers import AnswerLost
 
 PROJECT = """
 import twofold as tw
@@ -46,3 +48,8 @@ def test_a_file_of_letters_that_is_not_there_is_told(words: list[str]) -> None:
     result = CliRunner().invoke(app, ["dead-letters", "replay", "--source", "clicks", "--rows", "nowhere.ndjson", *words])
     assert isinstance(result.exception, DataError)
     assert "nowhere.ndjson cannot be read: No such file" in str(result.exception)
+
+
+def test_an_error_is_told_by_its_class_in_the_tree(capsys: pytest.CaptureFixture[str]) -> None:
+    show.error(AnswerLost("the store does not answer"))
+    assert capsys.readouterr().err == "StoreUnavailable: the store does not answer\n"

@@ -28,8 +28,9 @@ err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 def error(error: TwofoldError) -> None:
-    """One error: its class and its text, on standard error."""
-    err.print(f"[bold red]{type(error).__name__}[/]: {escape(str(error))}")
+    """One error: its class in the tree of `errors` and its text, on standard error."""
+    kind = next(kind for kind in type(error).__mro__ if kind.__module__ == TwofoldError.__module__)
+    err.print(f"[bold red]{kind.__name__}[/]: {escape(str(error))}")
 
 
 def problems(found: Sequence[Problem]) -> None:

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from twofold.errors import DataError, LogMismatch, NotBuilt, StoreUnavailable, did_you_mean, known
+from twofold.errors import ANOTHER_STORE, DataError, LogMismatch, NotBuilt, StoreUnavailable, did_you_mean, known
 from twofold.instants import BEGIN_US, Clock
 from twofold.log.base import Position
 from twofold.plan.answers import Answer
@@ -183,8 +183,7 @@ class FeatureReader:
         """Raises NotBuilt with all views that have nothing to read, StoreUnavailable for another log's store."""
         if heads.log is not None and heads.log != self.log_uuid:
             raise StoreUnavailable(
-                f"the store belongs to the log {heads.log}, not to {self.log_uuid}, which is served here; "
-                "remove the store and run `twofold build`"
+                f"the store belongs to the log {heads.log}, not to {self.log_uuid}, which is served here; {ANOTHER_STORE}"
             )
         if None in heads.origins:
             raise NotBuilt("; ".join(_unbuilt(view) for view, origin in zip(scope.views, heads.origins, strict=True) if origin is None))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from twofold.errors import Corrupt, Fenced, LogMismatch
+from twofold.errors import ANOTHER_STORE, Corrupt, Fenced, LogMismatch
 from twofold.fail_points import fail_point
 from twofold.log.base import EventLog
 from twofold.plan import layout
@@ -24,11 +24,12 @@ def _bind(txn: Transaction, log: EventLog) -> None:
     uuid, partitions, earlier = txn.multi_get([layout.LOG_UUID, layout.PARTITIONS, layout.EARLIER_FORMAT])
     if earlier is not None:
         raise Corrupt("the store is of an earlier version of Twofold; remove HOME/store and run `twofold build`")
-    heal = "open the home that both come from, or remove its store and run `twofold build`"
     if uuid is not None and uuid.decode() != log.uuid:
-        raise LogMismatch(f"the store belongs to the log {uuid.decode()}, this log is {log.uuid}; {heal}")
+        raise LogMismatch(f"the store belongs to the log {uuid.decode()}, this log is {log.uuid}; {ANOTHER_STORE}")
     if partitions is not None and layout.decode_int(partitions) != log.partitions:
-        raise LogMismatch(f"the store was made for {layout.decode_int(partitions)} partitions, the log has {log.partitions}; {heal}")
+        raise LogMismatch(
+            f"the store was made for {layout.decode_int(partitions)} partitions, the log has {log.partitions}; {ANOTHER_STORE}"
+        )
     if uuid is None or partitions is None:
         txn.put(layout.LOG_UUID, log.uuid.encode())
         txn.put(layout.PARTITIONS, layout.encode_int(log.partitions))
