@@ -142,6 +142,13 @@ def test_a_living_worker_whose_server_lost_its_tail_reads_its_heads_again(tmp_pa
         assert answers(opened) == answers(reference)
 
 
+def test_a_schedule_without_the_store_says_so_once(tmp_path: Path, clock: tw.ManualClock, capsys: pytest.CaptureFixture[str]) -> None:
+    looks = itertools.count()
+    with project.open(home=tmp_path / "home", clock=clock, store="redis://127.0.0.1:1/0?name=nobody") as opened:
+        opened.keep_schedule(until=lambda: next(looks) == 4)
+    assert capsys.readouterr().out.count("build failed, will be tried again") == 1
+
+
 def test_without_the_store_requests_are_answered_and_replicas_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if reason := why_no_redis():
         pytest.skip(reason)

@@ -125,14 +125,18 @@ def _apply_all(project: Opened) -> int:
 
 
 def keep_schedule(project: Opened, until: Ended) -> None:
-    """Build each view when its schedule has fired since its last build, until `until()`. A build that fails is tried again."""
+    """Build each view when its schedule has fired since its last build, until `until()`. One that fails is tried again, and told once."""
+    told = ""
     with project.home.lock("schedule"), project.home.bell.listen("schedule") as listener:
         while not until():
             try:
                 if due := due_views(project):
                     project.build(views=due)
+                told = ""
             except Unavailable as error:
-                print(f"build failed, will be tried again: {error}", flush=True)
+                if told != str(error):
+                    told = str(error)
+                    print(f"build failed, will be tried again: {told}", flush=True)
             listener.wait(_SCHEDULE_POLL_S)
 
 
