@@ -365,6 +365,8 @@ def test_the_store_of_another_log_is_refused(lively: Any) -> None:
         txn.put(layout.LOG_UUID, b"another")
     with pytest.raises(StoreUnavailable, match="belongs to the log another"):
         lively.reader().features("shop", ["north"])
+    (told,) = lively.reader().not_ready()
+    assert "belongs to the log another" in told
 
 
 def test_a_position_is_covered_when_all_of_it_is_applied(lively: Any, helpers: Any) -> None:
