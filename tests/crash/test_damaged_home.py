@@ -17,9 +17,10 @@ from shop_project import project
 from small_disk import mounted
 
 from twofold.clocks import ManualClock
-from twofold.errors import LogMismatch, Unavailable
+from twofold.errors import Corrupt, LogMismatch, Unavailable
 from twofold.instants import DAY_US, HOUR_US, to_us
 from twofold.log.base import Append
+from twofold.plan import layout
 from twofold.runtime.opened import Opened
 from twofold.testing.faults import broken_promises, left_over
 from twofold.testing.modes import history_parity, online_parity
@@ -204,8 +205,18 @@ def test_a_log_that_lost_its_tail_is_refused_until_the_store_is_built_anew(tmp_p
         check(opened)
 
 
-@pytest.mark.parametrize("is_cut", [True, False], ids=["cut", "gone"])
-def test_a_log_that_ends_before_the_archive_gives_no_offset_twice(tmp_path: Path, clock: ManualClock, is_cut: bool) -> None:
+@pytest.mark.parametrize(
+    ("is_cut", "count", "text"),
+    [
+        (True, 2, r"the archive has payments/\d up to offset \d+, but the log ends at \d+"),
+        (False, 2, "the archive of 'payments' comes from another log"),
+        (False, 90, "the archive of 'payments' comes from another log"),
+    ],
+    ids=["cut", "gone", "gone and grown"],
+)
+def test_a_log_that_ends_before_the_archive_gives_no_offset_twice(
+    tmp_path: Path, clock: ManualClock, is_cut: bool, count: int, text: str
+) -> None:
     folder = tmp_path / "home"
     with project.open(home=folder, clock=clock, partitions=2) as opened:
         opened.append("payments", payments(20, "kept"))
@@ -220,10 +231,26 @@ def test_a_log_that_ends_before_the_archive_gives_no_offset_twice(tmp_path: Path
         shutil.copy(tmp_path / "older", folder / "log.sqlite")
     shutil.rmtree(folder / "store")
     with project.open(home=folder, clock=clock, partitions=2) as opened:
-        opened.append("payments", payments(2, "new"))
+        opened.append("payments", payments(count, "new"))
         for attempt in (opened.catch_up, opened.build, lambda: opened.history("card", [{"card": "a", "at": NOW + DAY_US}])):
-            with pytest.raises(LogMismatch, match=r"the archive has payments/\d up to offset \d+, but the log ends at \d+"):
+            with pytest.raises(LogMismatch, match=text):
                 attempt()
+
+
+def test_a_store_of_another_format_is_refused_and_made_anew(tmp_path: Path, clock: ManualClock) -> None:
+    folder = tmp_path / "home"
+    with project.open(home=folder, clock=clock, partitions=2) as opened:
+        opened.append("payments", payments(20, "before"))
+        opened.build()
+        with opened.home.store.transaction() as txn:
+            txn.put(layout.FORMAT, layout.encode_int(layout.THIS_FORMAT - 1))
+        for attempt in (opened.catch_up, opened.build):
+            with pytest.raises(Corrupt, match=r"this version of Twofold has .*remove it"):
+                attempt()
+    shutil.rmtree(folder / "store")
+    with project.open(home=folder, clock=clock, partitions=2) as opened:
+        opened.build()
+        check(opened)
 
 
 # Builds that fail

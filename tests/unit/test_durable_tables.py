@@ -63,7 +63,7 @@ def test_which_rows_a_version_joins_is_durable_once_it_is_told(tmp_path: Path, d
 def test_a_writer_that_died_before_it_had_synced_is_made_up_for(tmp_path: Path, disk: Disk) -> None:
     tables = DeltaTables(tmp_path)
     disk.is_failing = True
-    for write in (lambda: tables.load("a", ROWS, "content"), lambda: tables.archive("a", 0, EVENTS, 2)):
+    for write in (lambda: tables.load("a", ROWS, "content"), lambda: tables.archive("a", 0, EVENTS, 2, "log")):
         with pytest.raises(Unavailable, match="planted"):
             write()
     for look in (lambda: DeltaTables(tmp_path).loaded("a", "content"), lambda: DeltaTables(tmp_path).archived("a", 0)):
@@ -75,8 +75,8 @@ def test_a_writer_that_died_before_it_had_synced_is_made_up_for(tmp_path: Path, 
     assert disk.lacks(tmp_path) == {"_unsynced"}
     assert tables.load("a", ROWS, "content") == 1
     assert tables.load("a", ROWS, "more") == 2
-    tables.archive("a", 0, EVENTS, 2)
-    tables.archive("a", 0, EVENTS.with_columns(pl.col(MINOR) + 2), 4)
+    tables.archive("a", 0, EVENTS, 2, "log")
+    tables.archive("a", 0, EVENTS.with_columns(pl.col(MINOR) + 2), 4, "log")
     assert disk.lacks(tmp_path) == set()
 
 
@@ -85,5 +85,5 @@ def test_a_writer_that_died_before_its_first_commit_is_in_nobodys_way(tmp_path: 
     (tmp_path / "archive" / "a" / "_unsynced").write_text("")
     tables = DeltaTables(tmp_path)
     assert tables.archived("a", 0) == 0
-    tables.archive("a", 0, EVENTS, 2)
+    tables.archive("a", 0, EVENTS, 2, "log")
     assert disk.lacks(tmp_path) == set()

@@ -31,6 +31,15 @@ class DeltaFolder:
         self._area = new_areas(self._programme, 1)[0]
         self._whole = ViewFolder(view, source) if view.plan.aggregates else None
 
+    def warm(self) -> None:
+        """Have the compiled code of `fold` in memory: whoever first needs it compiles it, for half a minute."""
+        if self._whole is not None:
+            return
+        inputs, none = len(self.view.plan.inputs), joined([])
+        events, starts = np.empty((tiles.EVENT + inputs, 0), np.int64), np.zeros(1, np.int64)
+        heads.append(*none, events, starts, np.zeros(1, np.int64), self._programme)
+        heads.seal(*none, *none, 0, self._programme, self._area)
+
     def fold(self, frame: pl.DataFrame, stored: MultiGet, now_us: int) -> Iterator[tuple[bytes, Sequence[bytes]]]:
         """(HEAD or BODY, new blobs) of the keys that `stored` was asked for, when the frame's events come in; empty: nothing remains.
 

@@ -24,9 +24,10 @@ MEMBERS = b"\xff\xfe"
 """The shard in which workers say that they live: it changes all the time, so nothing else lies there."""
 
 LOG_UUID = META + b"m/log"
-EARLIER_FORMAT = b"m/log"
-"""Entry that stores had before their keys began with shards."""
 PARTITIONS = META + b"m/partitions"
+FORMAT = META + b"m/format"
+"""Entry of the number of the format that a store has, which is `THIS_FORMAT`."""
+THIS_FORMAT = 2
 
 
 class Closing(Frozen, frozen=True):

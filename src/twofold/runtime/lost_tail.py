@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from twofold.batch.archive import refuse_archive_of_another
 from twofold.errors import LogMismatch
 from twofold.plan import layout
 
@@ -13,7 +14,8 @@ if TYPE_CHECKING:
 
 
 def refuse_archive_beyond(home: Home, source: str) -> None:
-    """Raises LogMismatch where the archive has offsets that the log has not given yet: new events would take the place of others."""
+    """Raises LogMismatch where the archive is of another log, or has offsets that the log has not given yet."""
+    refuse_archive_of_another(home.log, home.tables, source)
     archived = [home.tables.archived(source, partition) for partition in range(home.log.partitions)]
     if not any(archived):
         return

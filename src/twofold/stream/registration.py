@@ -21,9 +21,12 @@ def bind(store: Store, log: EventLog) -> None:
 
 
 def _bind(txn: Transaction, log: EventLog) -> None:
-    uuid, partitions, earlier = txn.multi_get([layout.LOG_UUID, layout.PARTITIONS, layout.EARLIER_FORMAT])
-    if earlier is not None:
-        raise Corrupt("the store is of an earlier version of Twofold; remove HOME/store and run `twofold build`")
+    uuid, partitions, form = txn.multi_get([layout.LOG_UUID, layout.PARTITIONS, layout.FORMAT])
+    if uuid is not None and layout.decode_int(form) != layout.THIS_FORMAT:
+        raise Corrupt(
+            f"the store has format {layout.decode_int(form)}, this version of Twofold has {layout.THIS_FORMAT}; remove it (HOME/store; "
+            "on a server the keys tw:<name>:*) and run `twofold build`, which makes it anew"
+        )
     if uuid is not None and uuid.decode() != log.uuid:
         raise LogMismatch(f"the store belongs to the log {uuid.decode()}, this log is {log.uuid}; {ANOTHER_STORE}")
     if partitions is not None and layout.decode_int(partitions) != log.partitions:
@@ -33,6 +36,7 @@ def _bind(txn: Transaction, log: EventLog) -> None:
     if uuid is None or partitions is None:
         txn.put(layout.LOG_UUID, log.uuid.encode())
         txn.put(layout.PARTITIONS, layout.encode_int(log.partitions))
+        txn.put(layout.FORMAT, layout.encode_int(layout.THIS_FORMAT))
 
 
 def refuse_gap(store: Store, log: EventLog, sources: Sequence[str], partitions: Sequence[int]) -> None:

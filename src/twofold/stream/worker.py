@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -94,6 +95,8 @@ class Worker:
         self._fresh: dict[int, dict[int, int]] = {}
         self._epochs: dict[int, int] = {}
         self._heads, self._offsets = RecentBlobs(), dict[int, dict[str, int]]()
+        for folder in itertools.chain(*self._folders.values()):
+            folder.warm()  # not inside a transaction, for which others wait
         bind(store, log)
 
     @property

@@ -60,8 +60,8 @@ class Tables(Protocol):
         """
         ...
 
-    def archive(self, source: str, partition: int, frame: pl.DataFrame, end_offset: int) -> None:
-        """Append log events up to `end_offset`, which lies after their last.
+    def archive(self, source: str, partition: int, frame: pl.DataFrame, end_offset: int, log: str) -> None:
+        """Append events of the log with the UUID `log` up to `end_offset`, which lies after their last.
 
         In one commit with the offset: repeating a call that was carried out changes nothing.
         """
@@ -69,6 +69,10 @@ class Tables(Protocol):
 
     def archived(self, source: str, partition: int) -> int:
         """The offset after the last archived event; 0 where there is none."""
+        ...
+
+    def is_archive_of(self, source: str, log: str) -> bool:
+        """Whether nothing that is archived of a source comes from a log of another UUID."""
         ...
 
     def archive_up_to(self, source: str, cut: Sequence[int]) -> pl.DataFrame | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -30,6 +31,8 @@ _STATISTICS_US = 1_000
 """Delta writes the least and greatest instants of a file cut down to milliseconds."""
 _UNSYNCED = "_unsynced"
 """File in a table's folder that says from which commit on a writer may have been killed before it had synced."""
+_LOG = "log"
+"""Transaction whose version says which log an archive comes from."""
 _ATTEMPTS = 5
 """So often is a decision noted anew when another process commits at the same time."""
 
@@ -75,14 +78,18 @@ class DeltaTables:
                 self._note(mine, self._path("history", source), done)
         raise Busy(f"the history of {source!r} changes faster than it can be noted which rows of {table!r} it joins; try again")
 
-    def archive(self, source: str, partition: int, frame: pl.DataFrame, end_offset: int) -> None:
+    def archive(self, source: str, partition: int, frame: pl.DataFrame, end_offset: int, log: str) -> None:
         if end_offset > self.archived(source, partition):
             self._remove_left_over(self._open("archive", source), self._path("archive", source))
-            self._append("archive", source, frame, [Transaction(f"partition:{partition}", end_offset)])
+            self._append("archive", source, frame, [Transaction(f"partition:{partition}", end_offset), Transaction(_LOG, _number_of(log))])
 
     def archived(self, source: str, partition: int) -> int:
         table = self._kept("archive", source)
         return 0 if table is None else int(table.transaction_version(f"partition:{partition}") or 0)
+
+    def is_archive_of(self, source: str, log: str) -> bool:
+        table = self._open("archive", source)
+        return table is None or table.transaction_version(_LOG) in (None, _number_of(log))
 
     def archive_up_to(self, source: str, cut: Sequence[int]) -> pl.DataFrame | None:
         return self._read("archive", source, below(cut))
@@ -240,6 +247,11 @@ def _sync(folder: Path, since: int) -> None:
             sync_folder(each)
     except OSError as error:
         raise Unavailable(f"the disk failed to keep what was written to {folder}: {error}; look at its health, then try again") from error
+
+
+def _number_of(log: str) -> int:
+    """A log's UUID as the version of a transaction."""
+    return int.from_bytes(hashlib.sha256(log.encode()).digest()[:7], "big")
 
 
 def _pin(table: str, version: int) -> str:

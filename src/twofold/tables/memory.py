@@ -37,6 +37,7 @@ class MemoryTables:
         self._loads: dict[str, list[tuple[str, pl.DataFrame]]] = {}
         self._archive: dict[tuple[str, int], list[pl.DataFrame]] = {}
         self._archived: dict[tuple[str, int], int] = {}
+        self._logs: dict[str, str] = {}
         self._pins: dict[tuple[str, str], list[int]] = {}
 
     def load(self, source: str, frame: pl.DataFrame, content: str, time: str | None = None, progress: Progress = silent) -> int:
@@ -62,13 +63,17 @@ class MemoryTables:
         pins += [latest] * (versions - len(pins) if latest else 0)
         return (*pins, *[0] * (versions - len(pins)))[:versions]
 
-    def archive(self, source: str, partition: int, frame: pl.DataFrame, end_offset: int) -> None:
+    def archive(self, source: str, partition: int, frame: pl.DataFrame, end_offset: int, log: str) -> None:
+        self._logs.setdefault(source, log)
         if end_offset > self.archived(source, partition):
             self._archive.setdefault((source, partition), []).append(frame)
             self._archived[source, partition] = end_offset
 
     def archived(self, source: str, partition: int) -> int:
         return self._archived.get((source, partition), 0)
+
+    def is_archive_of(self, source: str, log: str) -> bool:
+        return self._logs.get(source, log) == log
 
     def archive_up_to(self, source: str, cut: Sequence[int]) -> pl.DataFrame | None:
         frames = [
