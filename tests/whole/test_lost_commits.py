@@ -10,9 +10,9 @@ import pytest
 import twofold as tw
 from twofold.batch import roll
 from twofold.clocks import ManualClock
-from twofold.errors import NotBuilt, StoreUnavailable
+from twofold.errors import LogMismatch, NotBuilt, StoreUnavailable
 from twofold.instants import to_us
-from twofold.plan.layout import epoch_key
+from twofold.plan.layout import LOG_UUID, epoch_key
 from twofold.runtime.opened import Opened
 from twofold.store.base import SHARD_BYTES
 
@@ -101,3 +101,12 @@ def test_a_build_whose_beginning_was_lost_drops_nothing_that_is_served(tmp_path:
         assert opened.features("places", ["a"])["n_all"].to_list() == [15]
         opened.build()
         assert opened.features("places", ["a"])["n_all"].to_list() == [15]
+
+
+def test_the_status_of_a_store_of_another_log_says_so(tmp_path: Path) -> None:
+    with project.open(home=tmp_path / "home") as opened:
+        opened.build()
+        with opened.home.store.transaction() as txn:
+            txn.put(LOG_UUID, b"another")
+        with pytest.raises(LogMismatch, match="belongs to the log another"):
+            opened.status()

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
+from twofold.errors import ANOTHER_STORE, LogMismatch
 from twofold.plan import layout
 from twofold.plan.counts import Counts, counts_key, decode_counts
 from twofold.runtime.home import Home
@@ -29,16 +30,23 @@ class PartFacts(NamedTuple):
 
 
 def facts_of(home: Home, sources: Iterable[str]) -> tuple[list[PartFacts], dict[int, int]]:
-    """(the facts of each source and partition, events by the logarithm of their time from accepted to visible)."""
-    ends = home.log.end_offsets(sources)
+    """(the facts of each source and partition, events by the logarithm of their time from accepted to visible).
+
+    Raises LogMismatch where the store belongs to another log.
+    """
+    places = [(source, partition) for source in sources for partition in range(home.log.partitions)]
     with home.store.snapshot() as snapshot:
-        stored = snapshot.multi_get([key for place in ends for key in (layout.offset_key(*place), counts_key(*place))])
+        log = snapshot.get(layout.LOG_UUID)
+        if log is not None and log.decode() != home.log.uuid:
+            raise LogMismatch(f"the store belongs to the log {log.decode()}, this log is {home.log.uuid}; {ANOTHER_STORE}")
+        stored = snapshot.multi_get([key for place in places for key in (layout.offset_key(*place), counts_key(*place))])
         fresh = Counter[int]()
         for raw in snapshot.multi_get([layout.freshness_key(partition) for partition in range(home.log.partitions)]):
             fresh.update(freshness.decode_counts(raw))
+    ends = home.log.end_offsets({source for source, _ in places})  # after the store, which is never ahead of the log
     found = [
-        PartFacts(*place, end, layout.decode_int(offset), decode_counts(counts))
-        for (place, end), offset, counts in zip(ends.items(), stored[::2], stored[1::2], strict=True)
+        PartFacts(*place, ends[place], layout.decode_int(offset), decode_counts(counts))
+        for place, offset, counts in zip(places, stored[::2], stored[1::2], strict=True)
     ]
     return found, dict(fresh)
 

@@ -26,7 +26,7 @@ HYBRID_REFRESH = "0 3 * * *"
 """When the generations of hybrid views are renewed; how old they are changes no value, only the size of the deltas."""
 _WAIT_S = 0.5
 _STAND_BY_S = 0.05
-_SCHEDULE_POLL_S = 0.2
+_SCHEDULE_POLL_S, _REBUILD_S = 0.2, 1.0
 _CATCH_UP_WAIT_S = 600.0
 
 Ended = Callable[[], bool]
@@ -125,7 +125,7 @@ def _apply_all(project: Opened) -> int:
 
 
 def keep_schedule(project: Opened, until: Ended) -> None:
-    """Build each view when its schedule has fired since its last build, until `until()`. One that fails is tried again, and told once."""
+    """Build each view when it is due, until `until()`. One that fails is tried again after a while, and told once."""
     told = ""
     with project.home.lock("schedule"), project.home.bell.listen("schedule") as listener:
         while not until():
@@ -137,11 +137,15 @@ def keep_schedule(project: Opened, until: Ended) -> None:
                 if told != str(error):
                     told = str(error)
                     print(f"build failed, will be tried again: {told}", flush=True)
+                listener.wait(_REBUILD_S)
             listener.wait(_SCHEDULE_POLL_S)
 
 
 def due_views(project: Opened) -> list[str]:
-    """Built views that have something new and whose schedule has fired since their generation was built, by the project's clock."""
+    """Views that have something new and whose schedule has fired since their generation was built, by the project's clock.
+
+    So are those without a generation: the project is new, or the store was lost.
+    """
     from twofold.batch.roll import has_moved_on, history_versions
 
     now = project.home.clock.now_us()
@@ -150,7 +154,10 @@ def due_views(project: Opened) -> list[str]:
         for view in project.compiled.views.values():
             raw = snapshot.get(layout.pointer_key(view.plan.version))
             pointer = None if raw is None else layout.decode_pointer(raw)
-            if pointer is None or pointer.generation is None or view.plan.is_static:
+            if pointer is None or pointer.generation is None:
+                due += [view.plan.name] if view.plan.mode != "stream" else []
+                continue
+            if view.plan.is_static:
                 continue
             has_fired = pointer.base_us < previous_fire(view.plan.refresh or HYBRID_REFRESH, now)
             history = history_versions(project.home.tables, view.plan)
