@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from twofold.cli import show
 from twofold.cli.app import app
-from twofold.errors import DataError, Unavailable
+from twofold.errors import DataError, NotBuilt, Unavailable
 from twofold.store.servers import AnswerLost
 
 PROJECT = """
@@ -39,9 +39,17 @@ def test_a_view_by_no_key_is_read_without_one_and_a_stream_view_lacks_no_build(w
 
 
 def test_a_home_that_cannot_be_is_told(words: list[str]) -> None:
-    result = CliRunner().invoke(app, ["status", "--home", words[2], words[2]])
+    result = CliRunner().invoke(app, ["build", "--home", words[2], words[2]])
     assert isinstance(result.exception, Unavailable)
     assert "cannot be made: File exists; take another --home" in str(result.exception)
+
+
+@pytest.mark.parametrize("verb", ["status", "serve", "audit", "dead-letters list"])
+def test_who_only_looks_makes_no_home(words: list[str], verb: str) -> None:
+    result = CliRunner().invoke(app, [*verb.split(), *(words[:2] if verb == "serve" else words)])
+    assert isinstance(result.exception, NotBuilt)
+    assert "there is no home" in str(result.exception)
+    assert not Path(words[1]).exists()
 
 
 def test_a_file_of_letters_that_is_not_there_is_told(words: list[str]) -> None:

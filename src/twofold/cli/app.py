@@ -12,7 +12,7 @@ import typer
 
 from twofold.cli import show
 from twofold.cli.letters import letters
-from twofold.cli.opening import ClockOption, File, HomeOption, Json, opened, project_spec, settings_of
+from twofold.cli.opening import ClockOption, File, HomeOption, Json, existing, opened, project_spec, settings_of
 from twofold.cli.progress import working
 from twofold.errors import TwofoldError
 
@@ -80,14 +80,14 @@ def promote(
     home: HomeOption = None,
 ) -> None:  # fmt: skip
     """Let a registered version of a model answer (default: the newest)."""
-    with opened(file, settings_of(home=home)) as project:
+    with opened(file, existing(settings_of(home=home))) as project:
         typer.echo(f"{model}@{project.promote(model, version)} answers now")
 
 
 @app.command()
 def rollback(model: str, file: File = None, home: HomeOption = None) -> None:
     """Let the version that answered before answer again."""
-    with opened(file, settings_of(home=home)) as project:
+    with opened(file, existing(settings_of(home=home))) as project:
         typer.echo(f"{model}@{project.rollback(model)} answers again")
 
 
@@ -100,7 +100,7 @@ def features(
     """Read one key's features online, with status and age."""
     from twofold.cli.values import typed_key
 
-    with opened(file, settings_of(home=home, clock=clock)) as project:
+    with opened(file, existing(settings_of(home=home, clock=clock))) as project:
         key = typed_key(project.compiled.view(view).plan.by, keys or [])
         show.table(project.features(view, [key], at=at, status=True), json)
 
@@ -114,7 +114,7 @@ def predict(
     """Answer one request as the server would."""
     from twofold.cli.values import json_value
 
-    with opened(file, settings_of(home=home, clock=clock)) as project:
+    with opened(file, existing(settings_of(home=home, clock=clock))) as project:
         show.json_value(project.predict(model, json_value(request), at=at))
 
 
@@ -145,7 +145,7 @@ def serve(
     """Serve predictions, features and events over HTTP from one process; needs no project file, only a published plan."""
     from twofold.runtime.supervisor import environment, listening_socket, replica_command
 
-    settings = settings_of(home=home, clock=clock, host=host, port=port)
+    settings = existing(settings_of(home=home, clock=clock, host=host, port=port))
     listener = listening_socket(settings.host, settings.port)
     # A replica loads neither this command line nor any engine: it takes the place of this process.
     os.execve(sys.executable, replica_command(settings, listener), environment(settings))
@@ -177,14 +177,14 @@ def up(
 @app.command()
 def status(file: File = None, home: HomeOption = None, clock: ClockOption = None, json: Json = False) -> None:
     """Show processes, offsets and lag, views and generations, models, freshness and dead letters."""
-    with opened(file, settings_of(home=home, clock=clock)) as project:
+    with opened(file, existing(settings_of(home=home, clock=clock))) as project:
         show.status(project.status(), json)
 
 
 @app.command()
 def audit(file: File = None, home: HomeOption = None, clock: ClockOption = None, json: Json = False) -> None:
     """Recompute every served feature from history and log, and compare bit for bit; ends with 1 where one differs."""
-    with opened(file, settings_of(home=home, clock=clock)) as project, working("recomputing what was served", show.err):
+    with opened(file, existing(settings_of(home=home, clock=clock))) as project, working("recomputing what was served", show.err):
         report = project.audit()
     show.audit(report, json)
     if report.different:

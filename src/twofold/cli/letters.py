@@ -9,7 +9,7 @@ import msgspec
 import typer
 
 from twofold.cli import show
-from twofold.cli.opening import ClockOption, File, HomeOption, Json, opened, settings_of
+from twofold.cli.opening import ClockOption, File, HomeOption, Json, existing, opened, settings_of
 from twofold.errors import DataError
 
 letters = typer.Typer(no_args_is_help=True, help="Events that lie in the log and could not be applied: list, replay, drop.")
@@ -30,7 +30,7 @@ def list_letters(
     """Show dead letters with their reason; with --json one a line, as `replay --rows` takes them back."""
     from twofold.runtime.replaying import content_of, letters_of
 
-    with opened(file, settings_of(home=home, clock=clock)) as project:
+    with opened(file, existing(settings_of(home=home, clock=clock))) as project:
         found = [letter for letter in letters_of(project, source) if reason in letter.reason]
     for letter in found[:limit]:
         if json:
@@ -51,7 +51,7 @@ def replay(
     corrected = {} if rows is None else _rows_of(rows, source)
     if not (letter or all_of_them or corrected):
         raise DataError("nothing to replay: name letters with --letter partition/offset, give --rows FILE, or --all")
-    with opened(file, settings_of(home=home, clock=clock)) as project:
+    with opened(file, existing(settings_of(home=home, clock=clock))) as project:
         report = project.replay(source, None if all_of_them else _places(letter), corrected)
     show.line(f"{report.appended} dead letters of {source} appended again")
     for place, why in report.refused.items():
@@ -70,7 +70,7 @@ def drop(
         raise DataError("nothing to drop: name letters with --letter partition/offset, or give --all")
     if not yes:
         typer.confirm(f"Remove {'all dead letters' if all_of_them else ', '.join(letter or [])} of {source}?", abort=True)
-    with opened(file, settings_of(home=home, clock=clock)) as project:
+    with opened(file, existing(settings_of(home=home, clock=clock))) as project:
         show.line(f"{project.drop_dead_letters(source, None if all_of_them else _places(letter))} dead letters of {source} removed")
 
 

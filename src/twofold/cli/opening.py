@@ -11,7 +11,7 @@ import typer
 
 from twofold.cli import show
 from twofold.cli.progress import can_be_interrupted
-from twofold.errors import DefinitionError
+from twofold.errors import DefinitionError, NotBuilt
 from twofold.settings import Settings, read_settings
 
 File = Annotated[str | None, typer.Argument(help="the project file, or package.module:name; default: `project` in twofold.toml")]
@@ -30,6 +30,13 @@ def project_spec(file: str | None, settings: Settings) -> str:
     if file is None and settings.project is None:
         raise DefinitionError("no project: give the project file, as in `twofold check flights.py`, or set `project` in twofold.toml")
     return file or str(settings.project)
+
+
+def existing(settings: Settings) -> Settings:
+    """These settings; raises NotBuilt where their home is not there, which a mistyped one never is."""
+    if not settings.home.is_dir():
+        raise NotBuilt(f"there is no home {settings.home}; take another --home, or begin this one with `twofold load`, `build` or `up`")
+    return settings
 
 
 @contextlib.contextmanager
