@@ -16,7 +16,8 @@ from pathlib import Path
 
 import pytest
 from lossy_proxy import LossyProxy
-from redis_server import RedisCluster, RedisServer, free_port, why_no_redis
+from ports import free_port
+from redis_server import RedisCluster, RedisServer, why_no_redis
 
 from twofold.errors import Conflict, Corrupt, DataError, DefinitionError, StoreUnavailable
 from twofold.settings import Settings

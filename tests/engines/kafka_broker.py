@@ -6,12 +6,13 @@ import ctypes
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
 from xml.etree import ElementTree
+
+from ports import free_port
 
 HERE = Path(__file__).parent
 _JAVA = ("java", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xmx384m", "-Xshare:auto")
@@ -54,12 +55,6 @@ def why_missing() -> str:
     if shutil.which("java") is None:
         return "there is no Java"
     return "" if jars().is_dir() else f"there are no jars of Kafka in {jars()}; run `make setup` with Maven"
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
 
 
 def _die_with_parent() -> None:

@@ -6,7 +6,6 @@ import ctypes
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import redis
+from ports import free_port
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
@@ -25,13 +25,6 @@ _PROGRAM = shutil.which("redis-server") or shutil.which("valkey-server") or shut
 def why_no_redis() -> str:
     """Why no server can be started; empty where one can."""
     return "" if _PROGRAM else "there is no redis-server (on Debian: apt install redis-server)"
-
-
-def free_port() -> int:
-    """A loopback port that nobody listens on."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
 
 
 def _die_with_parent() -> None:

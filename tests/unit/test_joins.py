@@ -215,7 +215,7 @@ def test_two_who_decide_at_once_agree(tmp_path: Path) -> None:
     tables.load("planes", pl.DataFrame({"__stamp": [T]}), "a")
     assert tables.pinned("flights", "planes", 1) == (1,)
     with pytest.raises(CommitFailedError):
-        tables._note(late, [Transaction("joins:planes:1", 2)])
+        tables._note(late, tmp_path / "history" / "flights", [Transaction("joins:planes:1", 2)])
     assert tables.pinned("flights", "planes", 1) == (1,)
 
 

@@ -12,9 +12,10 @@ from typing import Any
 
 import polars as pl
 import pytest
+from ports import free_port
 from redis_server import RedisServer, why_no_redis
 from shop import project
-from test_up import REQUEST, call, free_port, up, wait_for
+from test_up import REQUEST, call, up, wait_for
 from whole_data import FRAUDS, LIVE, START_US, load_history
 
 import twofold as tw

@@ -7,7 +7,6 @@ import http.client
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ports import free_port
 from whole_data import LIVE, START_US, load_history
 
 import twofold as tw
@@ -26,12 +26,6 @@ from twofold.settings import Settings
 FILE = Path(__file__).parent / "shop.py"
 REQUEST = {"payment_id": "p", "card": "a", "shop": "x", "amount": 10.0}
 pytestmark = pytest.mark.slow
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def call(port: int, method: str, path: str, body: Any = None, tries: int = 200) -> tuple[int, Any]:

@@ -375,8 +375,9 @@ def test_up_on_kafka_and_redis_with_two_workers_of_which_one_is_killed(
     kafka: KafkaBroker, redis_server: RedisServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Events in over HTTP, each seen by the prediction that comes after it, from any replica."""
+    from ports import free_port
     from shop import project
-    from test_up import REQUEST, call, free_port, up
+    from test_up import REQUEST, call, up
     from whole_data import LIVE, load_history
 
     engines = {"log": f"kafka://{kafka.servers}?prefix=up.", "store": f"{redis_server.url}?name=up"}
