@@ -58,6 +58,7 @@ def rates(view: str, events: pl.DataFrame, home: Path, has_ids: bool = False) ->
 def reads(running: tw.Opened, keys: pl.Series) -> None:
     """One key's features, in process: of keys as often as they have events, and of the heaviest again and again."""
     reader = running.replica.reader
+    running.home.store.sync()  # which would go on beside the first of them, on the same core
     counted = keys.value_counts(sort=True)["key"]
     cases = {
         "any event's key": keys.sample(READS, seed=1).to_list(),
