@@ -52,6 +52,15 @@ def test_who_only_looks_makes_no_home(words: list[str], verb: str) -> None:
     assert not Path(words[1]).exists()
 
 
+def test_another_number_of_partitions_than_the_log_has_is_told(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    shell = CliRunner()
+    for number, is_right in (("2", True), ("3", False), ("2", True)):
+        monkeypatch.setenv("TWOFOLD_PARTITIONS", number)
+        result = shell.invoke(app, ["build", *words])
+        assert (result.exit_code == 0) == is_right
+        assert is_right or "the log was made with 2, and that is fixed" in str(result.exception)
+
+
 def test_a_file_of_letters_that_is_not_there_is_told(words: list[str]) -> None:
     result = CliRunner().invoke(app, ["dead-letters", "replay", "--source", "clicks", "--rows", "nowhere.ndjson", *words])
     assert isinstance(result.exception, DataError)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from twofold.bell import Bell
 from twofold.clocks import ReplayClock, SystemClock
-from twofold.errors import Unavailable
+from twofold.errors import LogMismatch, Unavailable
 from twofold.fail_points import fail_point
 from twofold.home_lock import HomeLock
 from twofold.instants import Clock
@@ -49,7 +49,18 @@ class Home:
 
     @functools.cached_property
     def log(self) -> EventLog:
-        """The event log."""
+        """The event log. Raises LogMismatch where it has another number of partitions than the settings say."""
+        found, wanted = self._opened_log(), self.settings.partitions
+        if wanted not in (None, found.partitions):
+            number = found.partitions
+            found.close()
+            raise LogMismatch(
+                f"partitions = {wanted}, but the log was made with {number}, and that is fixed: set {number}, or leave it out; for another "
+                "number begin another home, or another prefix= on Kafka"
+            )
+        return found
+
+    def _opened_log(self) -> EventLog:
         if self.settings.log.startswith("kafka:"):
             from twofold.log.kafka import KafkaLog
             from twofold.log.kafka_settings import kafka_settings
