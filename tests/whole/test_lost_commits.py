@@ -12,13 +12,26 @@ from twofold.batch import roll
 from twofold.clocks import ManualClock
 from twofold.errors import LogMismatch, NotBuilt, StoreUnavailable
 from twofold.instants import to_us
-from twofold.plan.layout import LOG_UUID, epoch_key
+from twofold.plan.layout import LOG_UUID, Counted, duplicates_prefix, epoch_key
+from twofold.runtime import loading
 from twofold.runtime.opened import Opened
-from twofold.store.base import SHARD_BYTES
+from twofold.store import base
+from twofold.store.base import SHARD_BYTES, Store
+from twofold.stream import duplicates
+from twofold.testing.faults import broken_promises, left_over
 
 seen = tw.Events("seen", time="at", schema={"place": str})
 view = tw.View("places", seen, by="place", features={"n": tw.count()})
 project = tw.Project("lost", views=[view])
+rides = tw.Events("rides", time="at", id="id", schema={"id": str, "place": str})
+loaded = tw.Project("lost", views=[tw.View("places", rides, by="place", features={"n": tw.count()})])
+
+
+def ride(identity: str) -> dict[str, str]:
+    return {"id": identity, "place": "a", "at": "2024-05-01T00:59:00Z"}
+
+
+ROWS = [ride(f"h{i}") for i in range(5)]
 
 
 def append(opened: Opened, count: int) -> None:
@@ -101,6 +114,59 @@ def test_a_build_whose_beginning_was_lost_drops_nothing_that_is_served(tmp_path:
         assert opened.features("places", ["a"])["n_all"].to_list() == [15]
         opened.build()
         assert opened.features("places", ["a"])["n_all"].to_list() == [15]
+
+
+def assert_loaded_once(opened: Opened) -> None:
+    assert opened.load("rides", ROWS) == 1
+    opened.append("rides", [ride("h0"), ride("h1")])
+    opened.build()
+    opened.append("rides", [ride(f"h{i}") for i in range(5)])
+    opened.catch_up()
+    assert opened.features("places", ["a"])["n_all"].to_list() == [6]
+    assert broken_promises(opened, []) == []
+    assert left_over(opened) == []
+
+
+@pytest.mark.parametrize("point", ["load.ids_written", "load.ids_remembered", "load.rows_written"])
+def test_a_load_whose_commits_were_lost_fails_and_comes_whole_when_it_is_done_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, point: str
+) -> None:
+    clock = ManualClock(to_us("2024-05-01T01:00:00Z"))
+    with loaded.open(home=tmp_path / "home", clock=clock, partitions=2) as opened:
+        opened.append("rides", [ride("before")])
+        opened.build()
+        earlier = entries(opened)
+        with monkeypatch.context() as patch:
+            patch.setattr(loading, "fail_point", lambda name: go_back(opened, earlier) if name == point else None)
+            with pytest.raises(StoreUnavailable, match="as after a failover"):
+                opened.load("rides", ROWS)
+        assert_loaded_once(opened)
+
+
+@pytest.mark.parametrize("parts", [1, 2])
+def test_a_load_notices_that_a_part_of_its_ids_was_lost_before_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, parts: int
+) -> None:
+    clock = ManualClock(to_us("2024-05-01T01:00:00Z"))
+    monkeypatch.setattr(duplicates, "_IDS_PER_ENTRY", 2)
+    with loaded.open(home=tmp_path / "home", clock=clock, partitions=2) as opened:
+        opened.append("rides", [ride("before")])
+        opened.build()
+        earlier, real, noted = entries(opened), base.commit, list[int]()
+
+        def commit(store: Store, work: Any) -> Any:
+            done = real(store, work)
+            index = duplicates_prefix(Counted("rides", None, 1))
+            noted.append(sum(key.startswith(index) for key in entries(opened)))
+            if noted[-1] == parts:
+                go_back(opened, earlier)
+            return done
+
+        with monkeypatch.context() as patch:
+            patch.setattr(duplicates, "commit", commit)
+            with pytest.raises(StoreUnavailable, match="as after a failover"):
+                opened.load("rides", ROWS)
+        assert_loaded_once(opened)
 
 
 def test_the_status_of_a_store_of_another_log_says_so(tmp_path: Path) -> None:

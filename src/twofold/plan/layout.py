@@ -211,6 +211,11 @@ def history_edition_key(source: str) -> bytes:
     return META + b"e/" + source.encode()
 
 
+def noting_key(source: str) -> bytes:
+    """Entry that the last commit of an edition of loaded history's ids left, as long as it is being written."""
+    return META + b"n/" + source.encode()
+
+
 def loading_key(source: str) -> bytes:
     """Entry of the content of a load that is decided: its ids are known, and its rows are to come into their table."""
     return META + b"l/" + source.encode()

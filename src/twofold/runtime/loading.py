@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from twofold.errors import Busy, Corrupt, Unavailable
+from twofold.errors import Busy, Corrupt, StoreUnavailable, Unavailable
 from twofold.fail_points import fail_point
 from twofold.plan import layout
 from twofold.plan.inputs import STAMP, all_rows, as_history, stamped
@@ -115,7 +115,7 @@ def _load_ids_and_rows(project: Opened, plan: SourcePlan, frame: pl.DataFrame, c
     if _decide(project, plan, frame, content):
         return _finish(project, plan, frame, progress)
     version = tables.load(plan.name, frame, content, plan.time, progress)
-    _note_known(project, plan, version, is_lost=False)
+    _note_known(project, plan, version)
     return version
 
 
@@ -143,24 +143,27 @@ def _decide(project: Opened, plan: SourcePlan, frame: pl.DataFrame, content: str
 
     commit(home.store, decide)
     fail_point("load.ids_remembered")
-    drop_loaded_ids(home.store, plan.name, ids.edition - 1)
+    drop_loaded_ids(home.store, plan.name, ids.index.edition - 1)
     return True
 
 
 def _finish(project: Opened, plan: SourcePlan, frame: pl.DataFrame | None = None, progress: Progress = silent) -> int:
     """Give the rows of a decided load (`frame`, or as they were staged) to their table; returns the history version.
 
-    Where none is decided, an index that does not know all loaded ids is made to. Nothing staged stays.
+    Where none is decided, an index that does not know all loaded ids is made to. Nothing staged stays. Raises StoreUnavailable where the
+    store has lost that the load of `frame` was decided.
     """
     tables, staged = project.home.tables, _staged(project)
     decided, known = _state(project, plan)
+    if frame is not None and decided is None:
+        raise _lost(plan)
     if decided is not None:
         if tables.loaded(plan.name, decided) is None:
             _load_decided(project, plan, decided, staged.read(plan.name, decided) if frame is None else frame, progress)
         fail_point("load.rows_written")
     version = tables.history_version(plan.name)
     if decided is not None or known < version:
-        _note_known(project, plan, version, is_lost=decided is None)
+        _note_known(project, plan, version, decided, is_lost=decided is None)
     staged.drop(plan.name)
     return version
 
@@ -177,8 +180,15 @@ def _load_decided(project: Opened, plan: SourcePlan, content: str, frame: pl.Dat
         raise Unavailable(f"{error}; its rows are kept, and the next load, build or look at this history adds them") from error
 
 
-def _note_known(project: Opened, plan: SourcePlan, version: int, is_lost: bool) -> None:
-    """Let the store say that it knows the loaded ids up to `version`; where they are lost, have it know them first."""
+def _lost(plan: SourcePlan) -> StoreUnavailable:
+    return StoreUnavailable(f"the store has lost that a load into {plan.name!r} was decided, as after a failover; load the same rows again")
+
+
+def _note_known(project: Opened, plan: SourcePlan, version: int, decided: str | None = None, is_lost: bool = False) -> None:
+    """Let the store say that it knows the loaded ids up to `version`; where they are lost, have it know them first.
+
+    Raises StoreUnavailable where the store does not say any more that the load was `decided`: its ids are lost too.
+    """
     home, ids = project.home, None
     with home.store.snapshot() as snapshot:
         since_us = least_pending(snapshot, home.log, plan.name, home.clock.now_us()) if is_lost else 0
@@ -187,6 +197,8 @@ def _note_known(project: Opened, plan: SourcePlan, version: int, is_lost: bool) 
         ids = write_loaded_ids(home.store, plan, all_rows(plan.columns, home.tables.history(plan.name, version)), since_us)
 
     def note(txn: Transaction) -> None:
+        if decided is not None and txn.get(layout.loading_key(plan.name)) != decided.encode():
+            raise _lost(plan)
         if ids is not None:
             take_loaded_ids(txn, ids)
         txn.delete(layout.loading_key(plan.name))
@@ -194,7 +206,7 @@ def _note_known(project: Opened, plan: SourcePlan, version: int, is_lost: bool) 
 
     commit(home.store, note)
     if ids is not None:
-        drop_loaded_ids(home.store, plan.name, ids.edition - 1)
+        drop_loaded_ids(home.store, plan.name, ids.index.edition - 1)
 
 
 def _is_any_young(project: Opened, plan: SourcePlan, version: int, since_us: int) -> bool:

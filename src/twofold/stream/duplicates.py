@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import secrets
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import islice
+from typing import TypeVar
 
 import msgspec
 import polars as pl
 
+from twofold.errors import StoreUnavailable
 from twofold.log.base import EventLog
 from twofold.plan import layout
 from twofold.plan.counting import counted, is_duplicate, max_of
@@ -30,6 +34,9 @@ _LEAST_PURGED = 100
 _IDS_PER_ENTRY = 10_000
 
 _IDS = msgspec.msgpack.Decoder(list[bytes])
+_MARK_BYTES = 16
+
+T = TypeVar("T")
 
 
 def drop_duplicates(txn: Transaction, source: SourcePlan, partition: int, frame: pl.DataFrame) -> pl.DataFrame:
@@ -82,20 +89,22 @@ def loaded_ids(snapshot: Snapshot, source: str) -> Counted | None:
     return Counted(source, None, edition) if edition else None
 
 
-def remember(store: Store, index: Counted, ids: pl.Series, stamps: Sequence[int], before: bytes | None = None) -> None:
-    """Note ids, none of them null, with the stamps of their counted events, in ascending order; nothing once there is an entry `before`.
+def remember(store: Store, index: Counted, ids: pl.Series, stamps: Sequence[int], before: bytes) -> None:
+    """Note ids, none of them null, with the stamps of their counted events, in ascending order; nothing once there is an entry `before`."""
+    for note in _notes(index, ids, stamps):
+        commit(store, lambda txn, note=note: note(txn) if txn.get(before) is None else None)  # type: ignore[misc]
 
-    That is done in parts, for a store takes only so much at once; what was noted already changes nothing.
-    """
+
+def _notes(index: Counted, ids: pl.Series, stamps: Sequence[int]) -> Iterator[Callable[[Transaction], None]]:
+    """What notes ids, in parts, for a store takes only so much at once; what was noted already changes nothing."""
     for first in range(0, len(stamps), _IDS_PER_ENTRY):
         part = slice(first, first + _IDS_PER_ENTRY)
         events = dict(zip(encoded_keys(ids[part].to_frame()), stamps[part], strict=True))
 
         def note(txn: Transaction, events: dict[bytes, int] = events, latest_us: int = stamps[part][-1], number: int = first) -> None:
-            if before is None or txn.get(before) is None:
-                _remember(txn, index, events, latest_us, number)
+            _remember(txn, index, events, latest_us, number)
 
-        commit(store, note)
+        yield note
 
 
 def _remember(txn: Transaction, index: Counted, events: dict[bytes, int], latest_us: int, number: int) -> None:
@@ -115,44 +124,82 @@ def least_pending(snapshot: Snapshot, log: EventLog, source: str, now_us: int) -
     return least
 
 
-def write_loaded_ids(store: Store, source: SourcePlan, history: pl.DataFrame, since_us: int) -> Counted:
+@dataclass
+class LoadedIds:
+    """An edition of loaded history's ids on its way, many commits: none of them may be missing when it is taken.
+
+    Servers that fail over lose the last commits of a shard, in order. So each leaves a mark, which the next one must find.
+    """
+
+    index: Counted
+    _mark: bytes | None = None
+
+    def commit(self, store: Store, work: Callable[[Transaction], T]) -> T:
+        """What `work` returns, committed after all that this edition has committed; raises StoreUnavailable where some of that is lost."""
+        mark = secrets.token_bytes(_MARK_BYTES)
+
+        def marked(txn: Transaction) -> T:
+            if self._mark is not None:
+                self.check(txn)
+            txn.put(layout.noting_key(self.index.source), mark)
+            return work(txn)
+
+        done = commit(store, marked)
+        self._mark = mark
+        return done
+
+    def check(self, txn: Transaction) -> None:
+        """Raises StoreUnavailable where the last commit of this edition is not the last one of all."""
+        if txn.get(layout.noting_key(self.index.source)) != self._mark:
+            raise StoreUnavailable(f"the store has lost ids that were loaded into {self.index.source!r}, as after a failover; try again")
+
+
+def write_loaded_ids(store: Store, source: SourcePlan, history: pl.DataFrame, since_us: int) -> LoadedIds:
     """Note the ids of loaded history that a log event of an arrival from `since_us` on could repeat, of rows that count.
 
     `history` are all rows of all versions, those about to be loaded included. The index is a new one, which nobody looks at before
-    `take_loaded_ids`: many ids are many commits. Only one may write at a time.
+    `take_loaded_ids`: many ids are many commits. Only one may write at a time. Raises StoreUnavailable where servers have lost some.
     """
     assert source.id is not None
     assert source.dedupe_us is not None
     with store.snapshot() as snapshot:
         current = decode_int(snapshot.get(history_edition_key(source.name)))
+    written = LoadedIds(Counted(source.name, None, current + 1))
     for left_over in (current - 1, current + 1):
-        drop_loaded_ids(store, source.name, left_over)
-    index = Counted(source.name, None, current + 1)
+        while written.commit(store, lambda txn, edition=left_over: _drop_some(txn, source.name, edition)):  # type: ignore[misc]
+            pass
     is_young = pl.col(source.id).is_not_null() & (pl.col(STAMP) > since_us - source.dedupe_us)
     young = counted(source, history).filter(is_young).sort(STAMP)
-    remember(store, index, young[source.id], young[STAMP].to_list())
-    return index
+    for note in _notes(written.index, young[source.id], young[STAMP].to_list()):
+        written.commit(store, note)
+    return written
 
 
-def take_loaded_ids(txn: Transaction, index: Counted) -> None:
-    """From this commit on the ids of loaded history are those; `drop_loaded_ids` is due for the edition before."""
-    txn.put(history_edition_key(index.source), encode_int(index.edition))
+def take_loaded_ids(txn: Transaction, written: LoadedIds) -> None:
+    """From this commit on the ids of loaded history are those; `drop_loaded_ids` is due for the edition before.
+
+    Raises StoreUnavailable where servers have lost some of them.
+    """
+    written.check(txn)
+    txn.delete(layout.noting_key(written.index.source))
+    txn.put(history_edition_key(written.index.source), encode_int(written.index.edition))
 
 
 def drop_loaded_ids(store: Store, source: str, edition: int) -> None:
     """Remove an edition of loaded history's ids that does not count."""
-    index = Counted(source, None, edition)
-
-    def drop(txn: Transaction) -> bool:
-        found = list(txn.scan(duplicates_prefix(index), 1)) if edition > 0 else []
-        for key, raw in found:
-            txn.delete(key)
-            for identity in _IDS.decode(raw):
-                txn.delete(duplicate_key(index, identity))
-        return bool(found)
-
-    while commit(store, drop):
+    while commit(store, lambda txn: _drop_some(txn, source, edition)):
         pass
+
+
+def _drop_some(txn: Transaction, source: str, edition: int) -> bool:
+    """Remove the next ids of an edition; False where there are none."""
+    index = Counted(source, None, edition)
+    found = list(txn.scan(duplicates_prefix(index), 1)) if edition > 0 else []
+    for key, raw in found:
+        txn.delete(key)
+        for identity in _IDS.decode(raw):
+            txn.delete(duplicate_key(index, identity))
+    return bool(found)
 
 
 def _purge(txn: Transaction, index: Counted, before_us: int, most: int) -> None:
