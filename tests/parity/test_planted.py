@@ -72,6 +72,7 @@ def _closed_delta_is_not_read(patch: pytest.MonkeyPatch) -> None:
     def only_open(self: Origin, plan: ViewPlan, pointer: layout.Pointer, places: Sequence[layout.Place]) -> None:
         original(self, plan, pointer, [msgspec.structs.replace(place, closed=None) for place in places])
 
+    patch.setattr(layout, "is_seamless", lambda *args: True)  # a reader would refuse it
     patch.setattr(Origin, "__init__", only_open)
 
 
@@ -81,8 +82,8 @@ def _closed_delta_is_read_after_the_flip(patch: pytest.MonkeyPatch) -> None:
 
     def always_two(self: Origin, plan: ViewPlan, pointer: layout.Pointer, places: Sequence[layout.Place]) -> None:
         original(self, plan, msgspec.structs.replace(pointer, number=pointer.number - 1), places)
-        self.is_outdated = False
 
+    patch.setattr(layout, "is_seamless", lambda *args: True)
     patch.setattr(roll, "drop_closed", lambda *args: None)
     patch.setattr(Origin, "__init__", always_two)
 
@@ -94,6 +95,7 @@ def _generation_of_the_newest_instead_of_the_cut(patch: pytest.MonkeyPatch) -> N
         ends = log.end_offsets([source.name])
         return original(source, log, tables, history, [ends[source.name, partition] for partition in range(log.partitions)], *rest)
 
+    patch.setattr(layout, "is_seamless", lambda *args: True)
     patch.setattr(generation, "archived_events", newest)
 
 

@@ -12,9 +12,10 @@ from twofold.batch import roll
 from twofold.clocks import ManualClock
 from twofold.errors import LogMismatch, NotBuilt, StoreUnavailable
 from twofold.instants import to_us
-from twofold.plan.layout import LOG_UUID, Counted, duplicates_prefix, epoch_key
+from twofold.plan.layout import LOG_UUID, Counted, duplicates_prefix, epoch_key, shard
 from twofold.runtime import loading
 from twofold.runtime.opened import Opened
+from twofold.runtime.running import due_views
 from twofold.store import base
 from twofold.store.base import SHARD_BYTES, Store
 from twofold.stream import duplicates
@@ -114,6 +115,73 @@ def test_a_build_whose_beginning_was_lost_drops_nothing_that_is_served(tmp_path:
         assert opened.features("places", ["a"])["n_all"].to_list() == [15]
         opened.build()
         assert opened.features("places", ["a"])["n_all"].to_list() == [15]
+
+
+def entries_of(opened: Opened, mine: bytes) -> dict[bytes, bytes]:
+    with opened.home.store.snapshot() as snapshot:
+        return dict(snapshot.scan(mine))
+
+
+def put_back(opened: Opened, mine: bytes, earlier: dict[bytes, bytes]) -> None:
+    lost = entries_of(opened, mine).keys() - earlier.keys()
+    with opened.home.store.transaction() as txn:
+        for key in lost:
+            txn.delete(key)
+        txn.put_many(sorted(earlier.items()))
+
+
+@pytest.mark.parametrize("builds", [1, 2])
+@pytest.mark.parametrize("more", [0, 5])
+def test_a_shard_that_lost_a_roll_over_is_not_read_beside_the_generation_of_its_flip(tmp_path: Path, builds: int, more: int) -> None:
+    """The worker folds events into a delta again that the pointer takes for replaced."""
+    clock = ManualClock(to_us("2024-05-01T01:00:00Z"))
+    with project.open(home=tmp_path / "home", clock=clock, partitions=2) as opened:
+        append(opened, 10)
+        opened.build()
+        append(opened, 6)
+        opened.catch_up()
+        earlier = entries_of(opened, shard(0))
+        for _ in range(builds):
+            append(opened, 6)
+            opened.build()
+        assert opened.features("places", ["a"])["n_all"].to_list() == [16 + 6 * builds]
+        assert due_views(opened) == []
+        put_back(opened, shard(0), earlier)
+        append(opened, more)
+        opened.catch_up()
+        with pytest.raises(StoreUnavailable, match="as after a failover"):
+            opened.features("places", ["a"])
+        assert due_views(opened) == ["places"]
+        opened.build(views=due_views(opened))
+        assert opened.features("places", ["a"])["n_all"].to_list() == [16 + 6 * builds + more]
+        append(opened, 3)
+        opened.catch_up()
+        assert opened.features("places", ["a"])["n_all"].to_list() == [19 + 6 * builds + more]
+        assert left_over(opened) == []
+
+
+def test_a_shard_that_lost_a_roll_over_is_not_read_while_the_next_build_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = ManualClock(to_us("2024-05-01T01:00:00Z"))
+    with project.open(home=tmp_path / "home", clock=clock, partitions=2) as opened:
+        append(opened, 10)
+        opened.build()
+        earlier = entries_of(opened, shard(0))
+        append(opened, 6)
+        opened.build()
+        put_back(opened, shard(0), earlier)
+        append(opened, 6)
+        real = roll.flip
+
+        def flip(*arguments: Any) -> Any:
+            append(opened, 2)
+            with pytest.raises(StoreUnavailable, match="as after a failover"):
+                opened.features("places", ["a"])
+            return real(*arguments)
+
+        monkeypatch.setattr(roll, "flip", flip)
+        opened.build()
+        opened.catch_up()
+        assert opened.features("places", ["a"])["n_all"].to_list() == [24]
 
 
 def assert_loaded_once(opened: Opened) -> None:

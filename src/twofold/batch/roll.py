@@ -54,14 +54,26 @@ def history_versions(tables: Tables, view: ViewPlan) -> tuple[int, ...]:
 def has_moved_on(snapshot: Snapshot, view: ViewPlan, partitions: int, history: tuple[int, ...], now_us: int) -> bool:
     """Whether a build has something to do for a view.
 
-    It was never built, a build failed, its log or loaded history has moved on, or its own schedule has fired, which moves the end of
-    windows that end at the build.
+    It was never built, a build failed, servers have lost a part of one, its log or loaded history has moved on, or its own schedule has
+    fired, which moves the end of windows that end at the build.
     """
     pointer = pointer_of(snapshot, view)
     if pointer.generation is None or pointer.closing is not None or pointer.history != history:
         return True
+    if is_torn(snapshot, view, partitions):
+        return True
     applied = layout.by_source([_applied(snapshot, view, partition) for partition in range(partitions)])
     return pointer.cut != applied or (view.refresh is not None and pointer.base_us < previous_fire(view.refresh, now_us))
+
+
+def is_torn(snapshot: Snapshot, view: ViewPlan, partitions: int) -> bool:
+    """Whether readers of a built view find no deltas that begin where its generation ends (see `layout.is_seamless`)."""
+    raw, *raws = snapshot.multi_get(
+        [layout.pointer_key(view.version), *(layout.place_key(view.version, partition) for partition in range(partitions))]
+    )
+    if view.mode != "hybrid" or raw is None or None in raws:
+        return False
+    return not layout.is_seamless(layout.decode_pointer(raw), [layout.decode_place(place) for place in raws if place is not None])
 
 
 def _applied(snapshot: Snapshot, view: ViewPlan, partition: int) -> tuple[int, ...]:

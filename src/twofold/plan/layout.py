@@ -107,6 +107,21 @@ def by_source(offsets: Sequence[Sequence[int]]) -> tuple[int, ...]:
     return tuple(offset for of_partitions in zip(*offsets, strict=True) for offset in of_partitions)
 
 
+def is_seamless(pointer: Pointer, places: Sequence[Place]) -> bool:
+    """Whether the deltas of a view's partitions that its readers add begin where the pointer's generation ends.
+
+    They do not where the pointer was read before a flip and the places after it, or the other way round; and for good where servers
+    that failed over have lost a flip but not that its closed deltas went, or a roll-over but not its flip: then a build is due.
+    """
+    return all(_meets(pointer, place, pointer.cut[partition :: len(places)]) for partition, place in enumerate(places))
+
+
+def _meets(pointer: Pointer, place: Place, cut: tuple[int, ...]) -> bool:
+    if place.dropped > pointer.number or place.open <= pointer.number:
+        return False
+    return place.began == cut or (place.closed is not None and place.closed > pointer.number)
+
+
 def shard(partition: int) -> bytes:
     """The shard of a partition; what the keys of its entries begin with."""
     return partition.to_bytes(2, "big")

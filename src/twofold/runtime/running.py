@@ -144,9 +144,9 @@ def keep_schedule(project: Opened, until: Ended) -> None:
 def due_views(project: Opened) -> list[str]:
     """Views that have something new and whose schedule has fired since their generation was built, by the project's clock.
 
-    So are those without a generation: the project is new, or the store was lost.
+    So are those without a generation, or with deltas that do not begin where it ends: the project is new, or servers have lost something.
     """
-    from twofold.batch.roll import has_moved_on, history_versions
+    from twofold.batch.roll import has_moved_on, history_versions, is_torn
 
     now = project.home.clock.now_us()
     due = []
@@ -158,6 +158,9 @@ def due_views(project: Opened) -> list[str]:
                 due += [view.plan.name] if view.plan.mode != "stream" else []
                 continue
             if view.plan.is_static:
+                continue
+            if is_torn(snapshot, view.plan, project.home.log.partitions):
+                due.append(view.plan.name)
                 continue
             has_fired = pointer.base_us < previous_fire(view.plan.refresh or HYBRID_REFRESH, now)
             history = history_versions(project.home.tables, view.plan)

@@ -157,7 +157,7 @@ class FeatureReader:
         raise StoreUnavailable(
             f"the pointers of the store name generations that are not there: {', '.join(missing)}; if it stays so, run `twofold build`"
             if missing
-            else "deltas are gone that no generation in the store holds, as after a failover that lost a flip; run `twofold build`"
+            else "deltas do not begin where the store's generation ends, as after a failover that lost one of both; run `twofold build`"
         )
 
     def _read(self, scope: Scope, snapshot: Snapshot, keys: Sequence[Mapping[bytes, None]]) -> tuple[Seen, list[bytes | None]]:

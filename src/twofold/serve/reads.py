@@ -20,8 +20,8 @@ from twofold.serve.requests import KeyCheck, Request, key_part
 class Origin:
     """Where a view is read from now: its pointer, what the entries of its deltas begin with, below which t nothing is exact.
 
-    Where `is_outdated`, deltas are gone that the pointer's generation does not hold: the pointer was read before a flip, and is to be
-    read again.
+    Where `is_outdated`, its deltas do not begin where the pointer's generation ends, as when the pointer was read before a flip: all is
+    to be read again.
     """
 
     def __init__(self, plan: ViewPlan, pointer: Pointer, places: Sequence[Place]) -> None:
@@ -37,7 +37,7 @@ class Origin:
             ]
             parts = (layout.BODY,) if plan.aggregates else (layout.HEAD, layout.BODY)
             self.prefixes = tuple(layout.delta_prefix(plan.version, delta, at, part) for delta, at in deltas for part in parts)
-        self.is_outdated = plan.mode == "hybrid" and any(place.dropped > pointer.number for place in places)
+        self.is_outdated = plan.mode == "hybrid" and self.generation is not None and not layout.is_seamless(pointer, places)
         self.exact_from_us = BEGIN_US if self.generation is None else exact_from(plan, pointer.base_us)
 
 
