@@ -9,12 +9,14 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from twofold.errors import Corrupt, LogUnavailable, VersionError
 from twofold.log.base import Append, Position
 from twofold.log.file_lock import FileLock
+from twofold.log.group_commit import Call
 from twofold.log.sqlite import SqliteLog
 
 EVENT = [Append("s", 0, 1, b"x")]
@@ -118,6 +120,42 @@ def test_a_commit_that_fails_on_its_second_batch_leaves_nothing_of_the_first(pat
     assert log.end_offsets(["s", "t"]) == {("s", 0): 0, ("t", 0): 0}
     assert log.append(EVENT, 0).offsets == {("s", 0): 1}
     log.close()
+
+
+class Interrupted:
+    """A connection on which a signal comes while a statement is carried out: Python hears of it right after."""
+
+    def __init__(self, connection: sqlite3.Connection, statement: str) -> None:
+        self._connection, self._statement = connection, statement
+
+    def execute(self, statement: str, *values: Any) -> sqlite3.Cursor:
+        done = self._connection.execute(statement, *values)
+        if statement == self._statement:
+            self._statement = ""
+            raise KeyboardInterrupt
+        return done
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._connection, name)
+
+
+@pytest.mark.parametrize("statement", ["BEGIN IMMEDIATE", "COMMIT"])
+def test_callers_are_told_what_the_log_has_where_the_one_that_commits_is_interrupted(path: Path, statement: str) -> None:
+    log = SqliteLog(path, timeout_s=0.1)
+    log.append(EVENT, 0)
+    log._writer = Interrupted(log._writer, statement)  # type: ignore[assignment, arg-type]
+    calls = [Call(EVENT, 0, time.monotonic() + LONG_S) for _ in range(2)]
+    log._commits._queue += calls
+    with pytest.raises(KeyboardInterrupt):
+        log._commits._lead(calls[0])
+    end = log.end_offsets(["s"])["s", 0]
+    assert end == (3 if statement == "COMMIT" else 1)
+    assert [call.position is not None for call in calls] == [end > 1] * 2
+    other = SqliteLog(path, timeout_s=0.1)
+    for one in (log, other):
+        end += 1
+        assert one.append(EVENT, 0).offsets == {("s", 0): end}
+        one.close()
 
 
 def test_a_lock_held_too_long_is_unavailable_and_names_the_holder(path: Path) -> None:

@@ -32,7 +32,8 @@ class Call:
 class GroupCommit:
     """Runs `commit` under `lock` with all calls that queued during the last commit; there is no timer.
 
-    `commit` gives every call its position, or raises and has then appended nothing of any. A failed commit is not tried again.
+    `commit` gives every call its position, or raises and has then appended nothing of any. A failed commit is not tried again. Where it is
+    interrupted, the calls that have a position were appended.
     """
 
     lock: FileLock
@@ -71,7 +72,8 @@ class GroupCommit:
         except TwofoldError as error:
             _fail(calls, error)
         except BaseException as error:
-            _fail(calls, LogUnavailable(f"the commit was broken off by {error!r}; nothing was appended"))
+            pending = [call for call in calls if call.is_pending]
+            _fail(pending, LogUnavailable(f"the commit was broken off by {error!r}; nothing was appended"))
             raise
         finally:
             with self._turn:

@@ -146,19 +146,26 @@ class SqliteLog:
     # Writing: one thread of one process at a time comes here, under the lock.
 
     def _commit(self, calls: Sequence[Call]) -> None:
-        """Give every call its position, in one durable transaction; raises LogUnavailable or Corrupt with nothing of it in the log."""
+        """Give every call its position, in one durable transaction; raises LogUnavailable or Corrupt with nothing of it in the log.
+
+        Interrupted after the transaction was committed, as by a signal meanwhile, the calls keep their positions.
+        """
         with translated(self._path):
             if self._writer is None:
                 self._writer = connect(self._path, self._timeout_s)
-            self._writer.execute("BEGIN IMMEDIATE")
             try:
+                self._writer.execute("BEGIN IMMEDIATE")
                 fail_point("sqlite.in_transaction")
                 self._insert(self._writer, calls)
                 fail_point("sqlite.before_commit")
                 self._writer.execute("COMMIT")
                 fail_point("sqlite.after_commit")
-            except BaseException:
-                self._undo(self._writer)
+            except BaseException as error:
+                is_refused = isinstance(error, sqlite3.Error) and any(call.position is not None for call in calls)
+                if is_refused or self._writer.in_transaction:
+                    for call in calls:
+                        call.position = None
+                    self._undo(self._writer)
                 raise
 
     def _insert(self, writer: sqlite3.Connection, calls: Sequence[Call]) -> None:
