@@ -281,6 +281,20 @@ def test_a_loaded_row_wins_over_a_later_event_of_its_id_within_the_horizon(open_
     assert value(home, "stream", "n_1h", NOW)[0] == 1
 
 
+def test_an_event_whose_clock_goes_after_the_loaders_repeats_a_loaded_row_as_well(open_home: Open) -> None:
+    """Appended while the load went on, on another machine, or after the clock was put right: its arrival is before that of the load."""
+    home = opened(open_home, hybrid, stream)
+    home.load("rides", [ride(NOW - HORIZON - MINUTE_US, "a")])
+    home.build()
+    home.home.clock.set(NOW - 2 * MINUTE_US, back=True)
+    append(home, ride(NOW - 3 * MINUTE_US, "a"))
+    home.home.clock.set(NOW)
+    assert value(home, "hybrid", "n_1h", NOW)[0] == 1
+    assert value(home, "stream", "n_1h", NOW)[0] == 0
+    for view in ("hybrid", "stream"):
+        online_parity(home, view, ["Oslo"], [NOW, None]).check(at_least=12)
+
+
 def test_only_rows_that_count_themselves_make_duplicates(open_home: Open) -> None:
     home = opened(open_home, hybrid)
     home.load("rides", [ride(NOW - HORIZON - 1, "a"), ride(NOW - 2, "a")])  # the second is a duplicate of the first

@@ -12,6 +12,7 @@ import msgspec
 import polars as pl
 
 from twofold.errors import StoreUnavailable
+from twofold.instants import HOUR_US
 from twofold.log.base import EventLog
 from twofold.plan import layout
 from twofold.plan.counting import counted, is_duplicate, max_of
@@ -35,6 +36,7 @@ _IDS_PER_ENTRY = 10_000
 
 _IDS = msgspec.msgpack.Decoder(list[bytes])
 _MARK_BYTES = 16
+_CLOCKS_APART_US = HOUR_US
 
 T = TypeVar("T")
 
@@ -115,8 +117,11 @@ def _remember(txn: Transaction, index: Counted, events: dict[bytes, int], latest
 
 
 def least_pending(snapshot: Snapshot, log: EventLog, source: str, now_us: int) -> int:
-    """The least arrival that an event of a source can have which the speed layer has not applied yet."""
-    least, starts = now_us, log.start_offsets([source])
+    """The least arrival that an event of a source can have which the speed layer has not applied yet.
+
+    One that is appended just now, or on a machine whose clock goes after, may arrive a little before `now_us`.
+    """
+    least, starts = now_us - _CLOCKS_APART_US, log.start_offsets([source])
     for (_, partition), end in log.end_offsets([source]).items():
         offset = max(decode_int(snapshot.get(layout.offset_key(source, partition))), starts[source, partition])
         if offset < end:
