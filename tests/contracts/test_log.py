@@ -229,7 +229,7 @@ def test_a_partition_that_the_log_lacks_cannot_be_read(log: EventLog) -> None:
         log.read("s", log.partitions, 0, 1)
 
 
-@pytest.mark.parametrize("partitions", [0, -1, 65_537])
+@pytest.mark.parametrize("partitions", [0, -1, 65_535])
 def test_a_log_has_at_least_one_partition(tmp_path: Path, partitions: int) -> None:
     for make in (MemoryLog, lambda count: SqliteLog(tmp_path / "log", count)):
         with pytest.raises(DefinitionError, match=f"{partitions} partitions"):

@@ -9,13 +9,15 @@ from twofold.instants import to_us
 from twofold.log.base import Append
 
 MAX_COUNT = 2**31 - 1
+MAX_PARTITIONS = 65_534
+"""Each has a shard of the store, which has two bytes, and the last two are `plan.layout.META` and `plan.layout.MEMBERS`."""
 MAX_PAYLOAD_BYTES = 512 * 1024 * 1024
 
 
 def check_partitions(partitions: int) -> int:
     """The number itself; raises DefinitionError where no log can have so many partitions."""
-    if not 1 <= partitions <= 65_536:
-        raise DefinitionError(f"a log cannot have {partitions} partitions; give a number from 1 to 65536")
+    if not 1 <= partitions <= MAX_PARTITIONS:
+        raise DefinitionError(f"a log cannot have {partitions} partitions; give a number from 1 to {MAX_PARTITIONS}")
     return partitions
 
 
