@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +76,32 @@ def test_a_process_killed_between_append_and_removal_counts_the_event_once_where
     assert opened.replay("payments", rows=rows).appended == 1
     opened.catch_up()
     assert opened.features("card", ["far"])["n_1d"].to_list() == [counted]
+
+
+def test_two_who_send_letters_again_at_once_append_each_once(opened: Any, clock: tw.ManualClock, monkeypatch: Any) -> None:
+    from twofold.runtime import replaying
+
+    clock.advance("3d")
+    rows = {(0, 0): {**FAR[0], "payment_id": None}}
+    second, got = threading.Thread(target=lambda: got.append(send_again())), list[Any]()
+
+    def send_again() -> Any:
+        try:
+            return opened.replay("payments", rows=rows)
+        except DataError as error:
+            return str(error)
+
+    def meanwhile(name: str) -> None:
+        if name == "replay.appended" and second.ident is None:
+            second.start()
+            second.join(0.3)
+
+    monkeypatch.setattr(replaying, "fail_point", meanwhile)
+    assert opened.replay("payments", rows=rows).appended == 1
+    second.join()
+    assert "has no dead letter at 0/0" in got[0]
+    opened.catch_up()
+    assert opened.features("card", ["far"])["n_1d"].to_list() == [1]
 
 
 def test_corrected_rows_take_the_place_of_bad_ones(opened: Any, clock: tw.ManualClock) -> None:

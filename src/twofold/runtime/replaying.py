@@ -20,6 +20,7 @@ from twofold.stream.dead_letters import DeadLetter, dead_letters
 if TYPE_CHECKING:
     from twofold.runtime.opened import Opened
 
+LOCK_WAIT_S = 600.0
 Place = tuple[int, int]
 """Partition and offset."""
 
@@ -74,6 +75,12 @@ def content_of(letter: DeadLetter) -> str:
 
 def replay(project: Opened, source: str, places: Collection[Place] | None, rows: Mapping[Place, Mapping[str, Any]]) -> Replayed:
     """What `Opened.replay` says."""
+    with project.home.lock("replay", LOCK_WAIT_S):
+        return _replay(project, source, places, rows)
+
+
+def _replay(project: Opened, source: str, places: Collection[Place] | None, rows: Mapping[Place, Mapping[str, Any]]) -> Replayed:
+    """The caller has the lock for it: who sends letters again at the same time would append each twice."""
     plan, report = project.compiled.source(source), Replayed()
     for letter in letters_of(project, source, {*(places or ()), *rows} if places is not None or rows else None):
         row = rows.get((letter.partition, letter.offset), letter.row)
@@ -103,9 +110,10 @@ def _acceptable(project: Opened, plan: SourcePlan, letter: DeadLetter, row: Mapp
 
 def drop(project: Opened, source: str, places: Collection[Place] | None) -> int:
     """What `Opened.drop_dead_letters` says."""
-    letters = letters_of(project, source, places)
-    for letter in letters:
-        _delete(project, letter)
+    with project.home.lock("replay", LOCK_WAIT_S):
+        letters = letters_of(project, source, places)
+        for letter in letters:
+            _delete(project, letter)
     return len(letters)
 
 
