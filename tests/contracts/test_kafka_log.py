@@ -199,6 +199,21 @@ def test_a_read_may_begin_anywhere_in_what_has_come_already(opened: Callable[...
         assert [batch.first_offset for batch in log.read("s", 0, begin, 3)] == list(range(begin, min(begin + 3, end)))
 
 
+def test_a_read_that_failed_has_taken_nothing(opened: Callable[..., KafkaLog], monkeypatch: pytest.MonkeyPatch) -> None:
+    opened().append(events(*[b"%d" % number for number in range(100)]), 10**15)
+    log = opened()
+    log.end_offsets(["s"])
+
+    def refuse(*place: Any) -> Any:
+        raise log._clients.unavailable("say what came before")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(log._clients, "first_since", refuse)
+        with pytest.raises(LogUnavailable):
+            log.read("s", 0, 40, 10)
+    assert [batch.first_offset for batch in log.read("s", 0, 40, 10)] == list(range(40, 50))
+
+
 def test_a_topic_that_was_made_anew_is_not_the_same_log(kafka: KafkaBroker, opened: Callable[..., KafkaLog], topic: str) -> None:
     produce(kafka, topic, b"a", b"b")
     log = opened(foreign=topic)

@@ -84,11 +84,11 @@ class Following:
 
     def _handed_out(self, place: Place, followed: _Followed, max_records: int) -> tuple[list[Received], int]:
         buffer = followed.buffer
-        records = [buffer.popleft() for _ in range(min(max_records, len(buffer)))]
-        if not records:
+        if not buffer:
             return [], followed.floor_ms or 0
-        if followed.floor_ms is None:
-            followed.floor_ms = self._floor_ms(place, records[0].offset(), timestamp_ms(records[0]))
+        if followed.floor_ms is None:  # asked while the records are still in the buffer: the broker may not answer
+            followed.floor_ms = self._floor_ms(place, buffer[0].offset(), timestamp_ms(buffer[0]))
+        records = [buffer.popleft() for _ in range(min(max_records, len(buffer)))]
         floor_ms = followed.floor_ms
         followed.floor_ms = max(floor_ms, max(map(timestamp_ms, records)))
         followed.begin = records[-1].offset() + 1
