@@ -18,6 +18,7 @@ from confluent_kafka.admin import AdminClient, ConfigResource, ConfigSource, New
 from kafka_broker import KafkaBroker, why_missing
 
 from twofold.errors import DataError, DefinitionError, LogMismatch, LogUnavailable
+from twofold.log import kafka_following
 from twofold.log.base import Append
 from twofold.log.kafka import KafkaLog
 from twofold.log.kafka_settings import JSON, ForeignTopic, KafkaSettings, kafka_settings
@@ -212,6 +213,21 @@ def test_a_read_that_failed_has_taken_nothing(opened: Callable[..., KafkaLog], m
         with pytest.raises(LogUnavailable):
             log.read("s", 0, 40, 10)
     assert [batch.first_offset for batch in log.read("s", 0, 40, 10)] == list(range(40, 50))
+
+
+def test_a_partition_that_rests_goes_on_where_what_has_come_is_passed_over(
+    opened: Callable[..., KafkaLog], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kafka_following, "_MOST_BUFFERED", 100)
+    monkeypatch.setattr(kafka_following, "_PER_CALL", 50)
+    opened().append(events(*[b"x" * 1000] * 1000), 10**15)
+    log = opened(timeout_s=3.0)
+    log.end_offsets(["s"])
+    log.read("s", 0, 0, 1)
+    (followed,) = (found for (name, _), found in log._following._followed.items() if name.endswith(".s"))
+    while not followed.is_resting:
+        log._following._take(0.05)
+    assert log.read("s", 0, followed.position, 10)[0].first_offset == followed.begin - 10
 
 
 def test_a_topic_that_was_made_anew_is_not_the_same_log(kafka: KafkaBroker, opened: Callable[..., KafkaLog], topic: str) -> None:

@@ -92,9 +92,7 @@ class Following:
         floor_ms = followed.floor_ms
         followed.floor_ms = max(floor_ms, max(map(timestamp_ms, records)))
         followed.begin = records[-1].offset() + 1
-        if followed.is_resting and len(buffer) < _MOST_BUFFERED // 2:
-            self._open().resume([TopicPartition(*place)])
-            followed.is_resting = False
+        self._wake(place, followed)
         return records, floor_ms
 
     def wait(self, ends: Mapping[Place, int], timeout_s: float) -> bool:
@@ -139,8 +137,15 @@ class Following:
         followed = self._followed.get(place)
         if followed is not None and not followed.refusal and followed.begin <= offset <= followed.position:
             followed.skip_to(offset)
+            self._wake(place, followed)
             return followed
         return self._seek(place, offset)
+
+    def _wake(self, place: Place, followed: _Followed) -> None:
+        """Let a partition that rests go on where its buffer has room again."""
+        if followed.is_resting and len(followed.buffer) < _MOST_BUFFERED // 2:
+            self._open().resume([TopicPartition(*place)])
+            followed.is_resting = False
 
     def _seek(self, place: Place, offset: int) -> _Followed:
         with self._clients.translated(f"let {place[0]}/{place[1]} be read"):
