@@ -230,6 +230,32 @@ def test_a_partition_that_rests_goes_on_where_what_has_come_is_passed_over(
     assert log.read("s", 0, followed.position, 10)[0].first_offset == followed.begin - 10
 
 
+def test_a_read_that_was_interrupted_has_taken_nothing(opened: Callable[..., KafkaLog], monkeypatch: pytest.MonkeyPatch) -> None:
+    opened().append(events(*[b"%d" % number for number in range(100)]), 10**15)
+    log = opened()
+    log.end_offsets(["s"])
+    log.read("s", 0, 0, 1)
+
+    def interrupt(message: Any) -> int:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(kafka_following, "timestamp_ms", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            log.read("s", 0, 1, 10)
+    assert [batch.first_offset for batch in log.read("s", 0, 1, 10)] == list(range(1, 11))
+
+
+def test_a_partition_that_was_refused_once_does_not_end_every_wait(opened: Callable[..., KafkaLog]) -> None:
+    log = opened()
+    log.append(events(b"a"), 10**15)
+    log.end_offsets(["s"])
+    until(lambda: not log.wait(0.1))
+    for followed in log._following._followed.values():
+        followed.refusal = "the leader was behind"
+    assert not log.wait(0.1)
+
+
 def test_a_topic_that_was_made_anew_is_not_the_same_log(kafka: KafkaBroker, opened: Callable[..., KafkaLog], topic: str) -> None:
     produce(kafka, topic, b"a", b"b")
     log = opened(foreign=topic)

@@ -109,7 +109,7 @@ class Following:
         with self._held():
             for place, end in ends.items():
                 followed = self._followed.get(place)
-                if followed is None or not followed.begin <= end <= followed.position:
+                if followed is None or followed.refusal or not followed.begin <= end <= followed.position:
                     self._seek(place, end)
             if not self._has_come(ends):
                 self._take(timeout_s)
@@ -129,8 +129,20 @@ class Following:
             self._turn.acquire()
         try:
             yield
+        except Exception:
+            raise
+        except BaseException:  # interrupted: there may be records that left the consumer and are in no buffer
+            self._begin_anew()
+            raise
         finally:
             self._turn.release()
+
+    def _begin_anew(self) -> None:
+        """Forget the consumer and all that it has brought."""
+        consumer, self._consumer = self._consumer, None
+        self._followed.clear()
+        if consumer is not None:
+            consumer.close()
 
     def _at(self, place: Place, offset: int) -> _Followed:
         """The partition as one that begins at an offset: it does already, or the consumer goes there."""
@@ -203,9 +215,7 @@ class Following:
     def close(self) -> None:
         """Release the consumer's threads; a wait or read that goes on ends with LogUnavailable or False."""
         with self._held():
-            if self._consumer is not None:
-                self._consumer.close()
-                self._consumer = None
+            self._begin_anew()
 
 
 def _note(followed: _Followed, message: Received) -> None:
