@@ -215,14 +215,21 @@ class Registry(http.server.BaseHTTPRequestHandler):
 
     asked: list[str]
     is_ill = False
+    rubbish: tuple[int, bytes] | None = None
 
     def do_GET(self) -> None:
         self.asked.append(self.path)
+        if self.rubbish:
+            self.send_response(self.rubbish[0])
+            self.end_headers()
+            self.wfile.write(self.rubbish[1])
+            return
         number = int(self.path.rsplit("/", 1)[1])
         known = number in SCHEMAS and self.path.startswith("/schemas/ids/")
         self.send_response(503 if type(self).is_ill else 200 if known else 404)
         self.end_headers()
-        self.wfile.write(json.dumps({"schema": json.dumps(SCHEMAS.get(number))}).encode())
+        unknown = {"error_code": 40403, "message": f"Schema {number} not found"}
+        self.wfile.write(json.dumps({"schema": json.dumps(SCHEMAS[number])} if known else unknown).encode())
 
     def log_message(self, *words: Any) -> None: ...
 
@@ -267,6 +274,24 @@ def test_an_avro_topic_with_a_schema_registry(
     for payload, reason in poison.items():
         assert reason in found[_base64(payload)]
     assert [handler.asked.count(f"/schemas/ids/{number}") for number in (7, 8)] == [1, 1]
+
+
+@pytest.mark.parametrize(
+    "rubbish",
+    [(404, b"default backend - 404"), (404, b"{}"), (200, b"<html>Sign in</html>"), (200, b"null"), (200, b'{"schema": null}'), (200, b"")],
+)
+def test_what_a_proxy_says_in_place_of_the_registry_makes_no_dead_letters(
+    kafka: KafkaBroker, opened: Callable[..., Any], topic: str, registry: tuple[str, type[Registry]], rubbish: tuple[int, bytes]
+) -> None:
+    url, handler = registry
+    handle = opened(topic=topic, format="avro", schema_registry=url)
+    produce(kafka, topic, avro(7, order(1)))
+    handler.rubbish = rubbish
+    with pytest.raises(LogUnavailable, match="did not give schema 7: "):
+        handle.catch_up()
+    handler.rubbish = None
+    handle.catch_up()
+    assert (totals(handle), letters(handle)) == (expected(order(1)), [])
 
 
 def test_markers_of_transactions_leave_no_lag_and_no_hole(

@@ -19,6 +19,14 @@ from twofold.errors import DataError, DefinitionError, LogUnavailable
 
 _HEAD_BYTES = 5
 _TIMEOUT_S = 10.0
+_SCHEMA_NOT_FOUND = 40403
+
+
+class _Answer(msgspec.Struct):
+    """What a registry says of a schema."""
+
+    schema: str
+    schemaType: str = "AVRO"
 
 
 def avro_decoder(registry: str) -> Callable[[bytes], Mapping[str, Any]]:
@@ -26,7 +34,7 @@ def avro_decoder(registry: str) -> Callable[[bytes], Mapping[str, Any]]:
 
     @functools.lru_cache(maxsize=1024)
     def schema(number: int) -> Any:
-        return _parsed(_fetched(registry, number), number)
+        return _parsed(_fetched(registry, number), registry, number)
 
     def decode(payload: bytes) -> Mapping[str, Any]:
         if len(payload) < _HEAD_BYTES or payload[0] != 0:
@@ -62,21 +70,36 @@ def _fetched(registry: str, number: int) -> bytes:
             return content
     except urllib.error.HTTPError as error:
         with error:
-            if error.code == 404:
+            if error.code == 404 and _is_unknown(error):
                 raise DataError(f"schema {number} is not in the registry {registry}") from None
             why = f"HTTP {error.code}"
     except (OSError, http.client.HTTPException) as error:
         why = str(error)
     except ValueError as error:
         raise DefinitionError(f"schema_registry = {registry!r}: {error}") from None
-    raise LogUnavailable(f"the schema registry {registry} did not give schema {number}: {why}; see whether it runs, then try again")
+    raise _not_given(registry, number, why)
 
 
-def _parsed(content: bytes, number: int) -> Any:
+def _not_given(registry: str, number: int, why: str) -> LogUnavailable:
+    return LogUnavailable(f"the schema registry {registry} did not give schema {number}: {why}; see whether it runs, then try again")
+
+
+def _is_unknown(error: urllib.error.HTTPError) -> bool:
+    """Whether a registry itself says that it has no such schema, and not a proxy that it has no such page."""
     try:
-        answer = msgspec.json.decode(content)
-        if answer.get("schemaType", "AVRO") != "AVRO":
-            raise DataError(f"schema {number} is of type {answer['schemaType']}, not AVRO")
-        return fastavro.parse_schema(msgspec.json.decode(answer["schema"]))
+        return bool(msgspec.json.decode(error.read())["error_code"] == _SCHEMA_NOT_FOUND)
+    except (KeyError, TypeError, msgspec.MsgspecError, OSError, http.client.HTTPException):
+        return False
+
+
+def _parsed(content: bytes, registry: str, number: int) -> Any:
+    try:
+        answer = msgspec.json.decode(content, type=_Answer)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise _not_given(registry, number, f"the answer is none of a registry ({error})") from None
+    try:
+        if answer.schemaType != "AVRO":
+            raise DataError(f"schema {number} is of type {answer.schemaType}, not AVRO")
+        return fastavro.parse_schema(msgspec.json.decode(answer.schema))
     except (KeyError, TypeError, AttributeError, msgspec.MsgspecError, fastavro.schema.SchemaParseException) as error:
         raise DataError(f"schema {number} of the registry cannot be read: {type(error).__name__}: {error}") from None
