@@ -250,6 +250,7 @@ def test_a_partition_that_was_refused_once_does_not_end_every_wait(opened: Calla
     log = opened()
     log.append(events(b"a"), 10**15)
     log.end_offsets(["s"])
+    until(lambda: log.wait(0.1))  # the control topic says that the source has come
     until(lambda: not log.wait(0.1))
     for followed in log._following._followed.values():
         followed.refusal = "the leader was behind"
