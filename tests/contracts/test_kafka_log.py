@@ -18,6 +18,7 @@ from confluent_kafka.admin import AdminClient, ConfigResource, ConfigSource, New
 from kafka_broker import KafkaBroker, why_missing
 
 from twofold.errors import DataError, DefinitionError, LogMismatch, LogUnavailable
+from twofold.instants import to_us
 from twofold.log import kafka_following
 from twofold.log.base import Append
 from twofold.log.kafka import KafkaLog
@@ -167,6 +168,18 @@ def test_arrivals_are_the_running_maximum_wherever_a_read_begins(kafka: KafkaBro
     log = opened(foreign=topic)
     log.end_offsets(["s"])
     for begin in (7, 3, 11, 0, 1, 6, 10, 5, 4, 2, 8, 9):
+        assert [batch.arrival_us for batch in log.read("s", 0, begin, 100)] == expected[begin:]
+
+
+def test_a_timestamp_beyond_the_calendar_is_its_end(kafka: KafkaBroker, opened: Callable[..., KafkaLog]) -> None:
+    name, base = f"far{next(NUMBERS)}", 1_700_000_000_000
+    any_instant = {"message.timestamp.after.max.ms": str(2**63 - 1)}
+    admin(kafka).create_topics([NewTopic(name, 1, config=any_instant)])[name].result()
+    produce(kafka, name, *[b"x"] * 4, stamps=(base, base * 1_000_000, 2**63 - 1, base + 1))
+    log, end_us = opened(foreign=name), to_us("9999-12-31T23:59:59.999Z")
+    log.end_offsets(["s"])
+    expected = [base * 1000, end_us, end_us, end_us]
+    for begin in (3, 0, 2, 1):
         assert [batch.arrival_us for batch in log.read("s", 0, begin, 100)] == expected[begin:]
 
 

@@ -9,7 +9,7 @@ from twofold.errors import DataError, LogMismatch, LogUnavailable
 from twofold.log.base import Append, Position, RecordBatch
 from twofold.log.kafka_appending import ACCEPTED, Appending, Record
 from twofold.log.kafka_client import Clients, Place, Received
-from twofold.log.kafka_following import Following, timestamp_ms
+from twofold.log.kafka_following import LAST_MS, Following, timestamp_ms
 from twofold.log.kafka_settings import KafkaSettings
 from twofold.log.kafka_topics import Topic, Topics
 from twofold.log.limits import check_append, check_offset, check_place, check_source
@@ -174,11 +174,11 @@ class KafkaLog:
         before that instant. The step doubles until none is found, then is halved.
         """
         floor_ms, step, limit = known_ms, 1, None
-        while limit is None or floor_ms + 1 < limit:
+        while floor_ms < LAST_MS and (limit is None or floor_ms + 1 < limit):
             asked = floor_ms + step if limit is None else (floor_ms + limit + 1) // 2
             first, stamp_ms = self._clients.first_since(place, asked)
             if 0 <= first < offset:
-                floor_ms, step = max(asked, stamp_ms), step * 2
+                floor_ms, step = min(max(asked, stamp_ms), LAST_MS), step * 2
             elif limit is None and asked == floor_ms + 1:
                 return floor_ms
             else:

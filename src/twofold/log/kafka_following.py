@@ -18,6 +18,8 @@ from twofold.log.kafka_client import Clients, Place, Received
 _PER_CALL = 5_000
 _MOST_BUFFERED = 100_000
 """A partition with so many records that nobody has read rests until they are."""
+LAST_MS = 253_402_300_799_999
+"""The last millisecond of the year 9999: some producers stamp records in microseconds or nanoseconds."""
 _SLICE_S = 0.05
 """So long a wait holds the consumer before it looks whether someone wants to read, or to close."""
 
@@ -46,8 +48,8 @@ class _Followed:
 
 
 def timestamp_ms(message: Received) -> int:
-    """A record's timestamp; 0 where it has none."""
-    return max(0, int(message.timestamp()[1]))
+    """A record's timestamp; 0 where it has none, the calendar's end where it lies beyond."""
+    return min(max(0, int(message.timestamp()[1])), LAST_MS)
 
 
 class Following:
