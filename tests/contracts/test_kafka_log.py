@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import os
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -371,8 +372,11 @@ def test_a_wait_does_not_keep_a_reader_out_and_ends_with_close(opened: Callable[
 def test_a_forked_child_is_told_to_open_its_own(opened: Callable[..., KafkaLog]) -> None:
     log = opened()
     log.append(events(b"a"), 0)
+    assert len(held(log)) == 1
     child = os.fork()
     if child == 0:
+        signal.alarm(10)
+        log.close()
         try:
             log.read("s", 0, 0, 1)
         except LogUnavailable as error:

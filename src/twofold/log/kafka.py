@@ -161,8 +161,8 @@ class KafkaLog:
         return has_come
 
     def close(self) -> None:
-        """Release connections and threads; no call may follow but another `close`."""
-        if not self._clients.is_closed:
+        """Release connections and threads; no call may follow but another `close`. In a forked child there are none."""
+        if not self._clients.is_closed and not self._clients.is_of_parent:
             self._clients.close()
             self._following.close()
             self._appending.close()

@@ -110,7 +110,7 @@ class Clients:
         """Raises LogUnavailable where the log was closed, or opened before this process was forked."""
         if self._is_closed:
             raise LogUnavailable(f"the log at {self.settings.servers} was closed; open it again")
-        if os.getpid() != self._process:
+        if self.is_of_parent:
             raise LogUnavailable(
                 f"the log at {self.settings.servers} was opened before this process was forked; "
                 "open it in the child, or spawn instead of fork"
@@ -120,6 +120,11 @@ class Clients:
         """Refuse all later calls, and release what asks for offsets and topics."""
         self._is_closed = True
         self.__dict__.pop("_admin", None)
+
+    @property
+    def is_of_parent(self) -> bool:
+        """Whether this process was forked from the one that opened the log: the clients have no threads here, and none ends."""
+        return os.getpid() != self._process
 
     @property
     def is_closed(self) -> bool:
