@@ -433,6 +433,32 @@ def test_a_broker_that_is_killed_and_comes_back_is_used_again(tmp_path: Path) ->
         broker.kill()
 
 
+def test_a_record_that_a_disk_has_changed_is_told_and_no_event(tmp_path: Path) -> None:
+    if reason := why_missing():
+        pytest.skip(reason)
+    broker = KafkaBroker(tmp_path)
+    try:
+        log = KafkaLog(KafkaSettings(broker.servers, "rotten."))
+        for payload in (b"first", b"second", b"third"):
+            log.append(events(payload), 10**15)
+        log.close()
+        assert broker.process is not None
+        broker.process.terminate()  # after a kill the broker itself would look at what it has
+        broker.process.wait()
+        (segment,) = tmp_path.glob("data/rotten.s-0/*.log")
+        segment.write_bytes(segment.read_bytes().replace(b"second", b"sEcond"))
+        broker.start()
+        log = KafkaLog(KafkaSettings(broker.servers, "rotten."), timeout_s=3.0)
+        log.end_offsets(["s"])
+        assert [batch.payload for batch in log.read("s", 0, 0, 1)] == [b"first"]
+        for _ in range(2):
+            with pytest.raises(LogUnavailable, match=r"offset 1 .* failed CRC32C check"):
+                log.read("s", 0, 1, 1)
+        log.close()
+    finally:
+        broker.kill()
+
+
 class Forgetful:
     """A client that was told of leaders while the broker started: it remembers them until it asks again."""
 

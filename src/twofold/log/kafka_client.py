@@ -64,6 +64,7 @@ class Clients:
             "auto.offset.reset": "error",
             "isolation.level": "read_committed",
             "enable.partition.eof": True,
+            "check.crcs": True,
             "allow.auto.create.topics": False,
             "fetch.wait.max.ms": _POLL_WAIT_MS,
             "fetch.error.backoff.ms": 50,

@@ -20,6 +20,7 @@ _PROMISES = {
     "auto.offset.reset": "would hide that events are gone",
     "isolation.level": "is read_committed",
     "enable.partition.eof": "is needed to find the end",
+    "check.crcs": "keeps a record that a disk or a wire has changed from being an event",
     "enable.idempotence": "keeps a retry from writing an event twice",
     "acks": "is all",
     "transactional.id": "is not used",
