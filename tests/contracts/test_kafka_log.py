@@ -242,6 +242,9 @@ def test_a_partition_that_rests_goes_on_where_what_has_come_is_passed_over(
     while not followed.is_resting:
         log._following._take(0.05)
     assert log.read("s", 0, followed.position, 10)[0].first_offset == followed.begin - 10
+    while not followed.is_resting:
+        log._following._take(0.05)
+    assert log.read("s", 0, 0, 10)[0].first_offset == 0  # and where it goes back
 
 
 def test_a_read_that_was_interrupted_has_taken_nothing(opened: Callable[..., KafkaLog], monkeypatch: pytest.MonkeyPatch) -> None:

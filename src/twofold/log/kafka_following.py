@@ -164,7 +164,9 @@ class Following:
     def _seek(self, place: Place, offset: int) -> _Followed:
         with self._clients.translated(f"let {place[0]}/{place[1]} be read"):
             consumer = self._open()
-            if place in self._followed:
+            if followed := self._followed.get(place):
+                if followed.is_resting:
+                    consumer.resume([TopicPartition(*place)])  # else it would rest where it is assigned next
                 consumer.incremental_unassign([TopicPartition(*place)])
             else:
                 consumer.list_topics(place[0], self._clients.timeout_s)  # else it learns of a new topic only with the next round of its own
