@@ -247,6 +247,22 @@ def test_a_partition_that_rests_goes_on_where_what_has_come_is_passed_over(
     assert log.read("s", 0, 0, 10)[0].first_offset == 0  # and where it goes back
 
 
+def test_what_nobody_has_read_takes_so_much_memory_at_most(opened: Callable[..., KafkaLog], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kafka_following, "_MOST_BYTES", 1_000_000, raising=False)
+    monkeypatch.setattr(kafka_following, "_PER_CALL", 20)
+    log = opened(partitions=4)
+    for partition in range(4):
+        log.append(events(*[b"x" * 10_000] * 200, partition=partition), 10**15)
+    assert {len(log.read("s", partition, 0, 1)) for partition in range(4) if log.end_offsets(["s"])} == {1}
+    offset = 1
+    while offset < 200:
+        offset = log.read("s", 0, offset, 10)[-1].end_offset
+        held_bytes = sum(len(found.buffer) for found in log._following._followed.values()) * 10_000
+        assert held_bytes < 2_000_000
+    for partition in range(4):
+        assert held(log, partition=partition) == [(number, b"x" * 10_000) for number in range(200)]
+
+
 def test_a_read_that_was_interrupted_has_taken_nothing(opened: Callable[..., KafkaLog], monkeypatch: pytest.MonkeyPatch) -> None:
     opened().append(events(*[b"%d" % number for number in range(100)]), 10**15)
     log = opened()

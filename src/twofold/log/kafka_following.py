@@ -17,7 +17,8 @@ from twofold.log.kafka_client import Clients, Place, Received
 
 _PER_CALL = 5_000
 _MOST_BUFFERED = 100_000
-"""A partition with so many records that nobody has read rests until they are."""
+_MOST_BYTES = 256 * 1024 * 1024
+"""A partition with so many records that nobody has read, or with its share of so many bytes in all, rests until they are."""
 LAST_MS = 253_402_300_799_999
 """The last millisecond of the year 9999: some producers stamp records in microseconds or nanoseconds."""
 _SLICE_S = 0.05
@@ -33,6 +34,8 @@ class _Followed:
     floor_ms: int | None = None
     """Greatest timestamp before `begin`; None where it has not been asked."""
     buffer: deque[Received] = field(default_factory=deque)
+    size_bytes: int = 0
+    """Of the payloads in the buffer."""
     is_resting: bool = False
     refusal: str = ""
     complaint: str = ""
@@ -41,10 +44,22 @@ class _Followed:
     def skip_to(self, offset: int) -> None:
         """Drop what lies before an offset that is not beyond `position`."""
         while self.buffer and self.buffer[0].offset() < offset:
-            message = self.buffer.popleft()
+            message = self.taken()
             if self.floor_ms is not None:
                 self.floor_ms = max(self.floor_ms, timestamp_ms(message))
         self.begin = max(self.begin, offset)
+
+    def add(self, message: Received) -> None:
+        """Put a record at the buffer's end."""
+        self.buffer.append(message)
+        self.size_bytes += len(message.value() or b"")
+        self.position = message.offset() + 1
+
+    def taken(self) -> Received:
+        """The buffer's first record, which is not in it any more."""
+        message = self.buffer.popleft()
+        self.size_bytes -= len(message.value() or b"")
+        return message
 
 
 def timestamp_ms(message: Received) -> int:
@@ -73,7 +88,7 @@ class Following:
         deadline, enough = self._clients.deadline(), min(max_records, _MOST_BUFFERED)
         with self._held():
             followed = self._at(place, offset)
-            while followed.position < end and len(followed.buffer) < enough:
+            while followed.position < end and len(followed.buffer) < enough and not followed.is_resting:
                 self._take(_SLICE_S)
                 followed = self._checked(place)
                 if time.monotonic() > deadline:
@@ -84,13 +99,16 @@ class Following:
                     )
             return self._handed_out(place, followed, max_records)
 
+    def _share_bytes(self) -> int:
+        return _MOST_BYTES // len(self._followed)
+
     def _handed_out(self, place: Place, followed: _Followed, max_records: int) -> tuple[list[Received], int]:
         buffer = followed.buffer
         if not buffer:
             return [], followed.floor_ms or 0
         if followed.floor_ms is None:  # asked while the records are still in the buffer: the broker may not answer
             followed.floor_ms = self._floor_ms(place, buffer[0].offset(), timestamp_ms(buffer[0]))
-        records = [buffer.popleft() for _ in range(min(max_records, len(buffer)))]
+        records = [followed.taken() for _ in range(min(max_records, len(buffer)))]
         floor_ms = followed.floor_ms
         followed.floor_ms = max(floor_ms, max(map(timestamp_ms, records)))
         followed.begin = records[-1].offset() + 1
@@ -157,7 +175,8 @@ class Following:
 
     def _wake(self, place: Place, followed: _Followed) -> None:
         """Let a partition that rests go on where its buffer has room again."""
-        if followed.is_resting and len(followed.buffer) < _MOST_BUFFERED // 2:
+        has_room = len(followed.buffer) < _MOST_BUFFERED // 2 and followed.size_bytes <= self._share_bytes() // 2
+        if followed.is_resting and has_room:
             self._open().resume([TopicPartition(*place)])
             followed.is_resting = False
 
@@ -208,11 +227,11 @@ class Following:
             if message.error() is not None:
                 _note(followed, message)
             elif message.offset() >= followed.position:
-                followed.buffer.append(message)
-                followed.position = message.offset() + 1
+                followed.add(message)
         for place in touched & self._followed.keys():
             followed = self._followed[place]
-            if len(followed.buffer) > _MOST_BUFFERED and not followed.is_resting:
+            is_full = len(followed.buffer) > _MOST_BUFFERED or followed.size_bytes > self._share_bytes()
+            if is_full and not followed.is_resting:
                 self._open().pause([TopicPartition(*place)])
                 followed.is_resting = True
 
