@@ -198,12 +198,14 @@ def test_records_that_were_deleted_are_told_and_not_passed_over(kafka: KafkaBrok
 
 
 def test_a_topic_of_ours_keeps_events_of_any_age(kafka: KafkaBroker, opened: Callable[..., KafkaLog]) -> None:
-    """Else a replay's events, stamped years ago, would be gone in minutes."""
+    """Whatever the broker's defaults are: else a replay's events, stamped years ago, would be gone in minutes."""
     log = opened()
     log.append(events(b"1"), 10**15)
     resource = ConfigResource(ResourceType.TOPIC, log._topics.topics(["s"])[0].name)  # type: ignore[union-attr]
-    retention = admin(kafka).describe_configs([resource])[resource].result()["retention.ms"]
-    assert (retention.value, ConfigSource(retention.source)) == ("-1", ConfigSource.DYNAMIC_TOPIC_CONFIG)
+    told = admin(kafka).describe_configs([resource])[resource].result()
+    expected = {"retention.ms": "-1", "retention.bytes": "-1", "cleanup.policy": "delete", "message.timestamp.type": "CreateTime"}
+    for name, value in expected.items():
+        assert (told[name].value, ConfigSource(told[name].source)) == (value, ConfigSource.DYNAMIC_TOPIC_CONFIG)
 
 
 def test_a_read_may_begin_anywhere_in_what_has_come_already(opened: Callable[..., KafkaLog]) -> None:

@@ -22,8 +22,9 @@ from twofold.log.limits import check_partitions
 _RECHECK_S = 15.0
 """So often a topic in use is looked at again: a topic that was deleted and made anew has other events under the same offsets."""
 
-_FOR_EVER = "-1"
-"""Events of ours stay until somebody decides otherwise: a broker counts from their timestamps, which in a replay lie far back."""
+_OURS = {"retention.ms": "-1", "retention.bytes": "-1", "cleanup.policy": "delete", "message.timestamp.type": "CreateTime"}
+"""Whatever the broker does by default: events of ours stay until somebody decides otherwise (a broker counts from their timestamps,
+which in a replay lie far back), none takes the place of another, and the arrival is by the project's clock."""
 
 
 class Registered(msgspec.Struct, frozen=True):
@@ -97,7 +98,7 @@ class Topics:
             if found is not None:
                 return found
             name = f"{self._settings.prefix}{source}"
-            self._created(name, self.partitions, {"retention.ms": _FOR_EVER})
+            self._created(name, self.partitions, _OURS)
             return self._register(source, name)
 
     def forget(self, sources: Iterable[str]) -> None:
