@@ -178,5 +178,5 @@ def present_events(
     if source.time is None:
         return SourceEvents(source, tables, scratch, history)
     # What the archive reached is asked once, first: it may grow meanwhile, and the tail begins where this reading ends.
-    begins = tuple(min(tables.archived(source.name, partition), end) for partition, end in enumerate(cut))
+    begins = tuple(map(min, tables.archived_offsets(source.name, len(cut)), cut))
     return SourceEvents(source, tables, scratch, history, begins, tuple(cut), log, joined)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def refuse_archive_beyond(home: Home, source: str) -> None:
     """Raises LogMismatch where the archive is of another log, or has offsets that the log has not given yet."""
     refuse_archive_of_another(home.log, home.tables, source)
-    archived = [home.tables.archived(source, partition) for partition in range(home.log.partitions)]
+    archived = home.tables.archived_offsets(source, home.log.partitions)
     if not any(archived):
         return
     ends = home.log.end_offsets([source])

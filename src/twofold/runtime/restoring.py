@@ -43,9 +43,9 @@ def _begin(project: Opened, source: SourcePlan) -> None:
     """Take as applied what the log has dropped, which the archive must hold, and remember its ids."""
     home = project.home
     refuse_archive_beyond(home, source.name)
-    starts = home.log.start_offsets([source.name])
+    starts, reached = home.log.start_offsets([source.name]), home.tables.archived_offsets(source.name, home.log.partitions)
     for (_, partition), start in starts.items():
-        archived = home.tables.archived(source.name, partition)
+        archived = reached[partition]
         if start > archived > 0:
             raise LogMismatch(
                 f"the archive has {source.name}/{partition} up to offset {archived}, but the log begins at {start}: the events between "

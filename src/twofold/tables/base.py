@@ -71,6 +71,10 @@ class Tables(Protocol):
         """The offset after the last archived event; 0 where there is none."""
         ...
 
+    def archived_offsets(self, source: str, partitions: int) -> tuple[int, ...]:
+        """The same for each of so many partitions, of one moment."""
+        ...
+
     def is_archive_of(self, source: str, log: str) -> bool:
         """Whether nothing that is archived of a source comes from a log of another UUID."""
         ...

@@ -84,8 +84,11 @@ class DeltaTables:
             self._append("archive", source, frame, [Transaction(f"partition:{partition}", end_offset), Transaction(_LOG, _number_of(log))])
 
     def archived(self, source: str, partition: int) -> int:
+        return _archived(self._kept("archive", source), partition)
+
+    def archived_offsets(self, source: str, partitions: int) -> tuple[int, ...]:
         table = self._kept("archive", source)
-        return 0 if table is None else int(table.transaction_version(f"partition:{partition}") or 0)
+        return tuple(_archived(table, partition) for partition in range(partitions))
 
     def is_archive_of(self, source: str, log: str) -> bool:
         table = self._open("archive", source)
@@ -247,6 +250,10 @@ def _sync(folder: Path, since: int) -> None:
             sync_folder(each)
     except OSError as error:
         raise Unavailable(f"the disk failed to keep what was written to {folder}: {error}; look at its health, then try again") from error
+
+
+def _archived(table: DeltaTable | None, partition: int) -> int:
+    return 0 if table is None else int(table.transaction_version(f"partition:{partition}") or 0)
 
 
 def _number_of(log: str) -> int:

@@ -72,6 +72,9 @@ class MemoryTables:
     def archived(self, source: str, partition: int) -> int:
         return self._archived.get((source, partition), 0)
 
+    def archived_offsets(self, source: str, partitions: int) -> tuple[int, ...]:
+        return tuple(self.archived(source, partition) for partition in range(partitions))
+
     def is_archive_of(self, source: str, log: str) -> bool:
         return self._logs.get(source, log) == log
 
