@@ -60,20 +60,19 @@ def has_moved_on(snapshot: Snapshot, view: ViewPlan, partitions: int, history: t
     pointer = pointer_of(snapshot, view)
     if pointer.generation is None or pointer.closing is not None or pointer.history != history:
         return True
-    if is_torn(snapshot, view, partitions):
+    if is_torn(snapshot, view, pointer, partitions):
         return True
     applied = layout.by_source([_applied(snapshot, view, partition) for partition in range(partitions)])
     return pointer.cut != applied or (view.refresh is not None and pointer.base_us < previous_fire(view.refresh, now_us))
 
 
-def is_torn(snapshot: Snapshot, view: ViewPlan, partitions: int) -> bool:
+def is_torn(snapshot: Snapshot, view: ViewPlan, pointer: Pointer, partitions: int) -> bool:
     """Whether readers of a built view find no deltas that begin where its generation ends (see `layout.is_seamless`)."""
-    raw, *raws = snapshot.multi_get(
-        [layout.pointer_key(view.version), *(layout.place_key(view.version, partition) for partition in range(partitions))]
-    )
-    if view.mode != "hybrid" or raw is None or None in raws:
+    if view.mode != "hybrid":
         return False
-    return not layout.is_seamless(layout.decode_pointer(raw), [layout.decode_place(place) for place in raws if place is not None])
+    raws = snapshot.multi_get([layout.place_key(view.version, partition) for partition in range(partitions)])
+    places = [layout.decode_place(raw) for raw in raws if raw is not None]
+    return len(places) == partitions and not layout.is_seamless(pointer, places)
 
 
 def _applied(snapshot: Snapshot, view: ViewPlan, partition: int) -> tuple[int, ...]:
@@ -137,9 +136,9 @@ def flip(store: Store, view: ViewPlan, generation: str, cut: Sequence[int], base
 
     def work(txn: Transaction) -> Pointer:
         old = pointer_of(txn, view)
-        if old.closing is None and old.generation == generation:
-            return old  # done before: the answer of that commit was lost
         if old.closing is None:
+            if old.generation == generation:
+                return old  # done before: the answer of that commit was lost
             raise StoreUnavailable(f"the store has lost that {generation!r} was being built, as after a failover; build again")
         new = Pointer(generation, old.closing.number, old.closing.history, tuple(cut), base_us)
         txn.put(layout.pointer_key(view.version), layout.encode_pointer(new))

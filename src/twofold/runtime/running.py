@@ -19,7 +19,9 @@ from twofold.runtime.life import signs_of_life
 from twofold.runtime.retrying import answered, follow
 
 if TYPE_CHECKING:
+    from twofold.plan.serving import ViewPlan
     from twofold.runtime.opened import Opened
+    from twofold.store.base import Snapshot
     from twofold.stream.worker import Worker
 
 HYBRID_REFRESH = "0 3 * * *"
@@ -146,24 +148,21 @@ def due_views(project: Opened) -> list[str]:
 
     So are those without a generation, or with deltas that do not begin where it ends: the project is new, or servers have lost something.
     """
+    home, now_us = project.home, project.home.clock.now_us()
+    with home.store.snapshot() as snapshot:
+        return [view.plan.name for view in project.compiled.views.values() if _is_due(home, snapshot, view.plan, now_us)]
+
+
+def _is_due(home: Home, snapshot: Snapshot, view: ViewPlan, now_us: int) -> bool:
     from twofold.batch.roll import has_moved_on, history_versions, is_torn
 
-    now = project.home.clock.now_us()
-    due = []
-    with project.home.store.snapshot() as snapshot:
-        for view in project.compiled.views.values():
-            raw = snapshot.get(layout.pointer_key(view.plan.version))
-            pointer = None if raw is None else layout.decode_pointer(raw)
-            if pointer is None or pointer.generation is None:
-                due += [view.plan.name] if view.plan.mode != "stream" else []
-                continue
-            if view.plan.is_static:
-                continue
-            if is_torn(snapshot, view.plan, project.home.log.partitions):
-                due.append(view.plan.name)
-                continue
-            has_fired = pointer.base_us < previous_fire(view.plan.refresh or HYBRID_REFRESH, now)
-            history = history_versions(project.home.tables, view.plan)
-            if has_fired and has_moved_on(snapshot, view.plan, project.home.log.partitions, history, now):
-                due.append(view.plan.name)
-    return due
+    raw = snapshot.get(layout.pointer_key(view.version))
+    pointer = None if raw is None else layout.decode_pointer(raw)
+    if pointer is None or pointer.generation is None:
+        return view.mode != "stream"
+    if view.is_static:
+        return False
+    if is_torn(snapshot, view, pointer, home.log.partitions):
+        return True
+    has_fired = pointer.base_us < previous_fire(view.refresh or HYBRID_REFRESH, now_us)
+    return has_fired and has_moved_on(snapshot, view, home.log.partitions, history_versions(home.tables, view), now_us)
