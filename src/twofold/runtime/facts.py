@@ -6,11 +6,11 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-from twofold.errors import ANOTHER_STORE, LogMismatch
 from twofold.plan import layout
 from twofold.plan.counts import Counts, counts_key, decode_counts
 from twofold.runtime.home import Home
 from twofold.stream import freshness
+from twofold.stream.registration import refuse_another_log
 from twofold.watch.metrics import Facts
 
 
@@ -36,9 +36,7 @@ def facts_of(home: Home, sources: Iterable[str]) -> tuple[list[PartFacts], dict[
     """
     places = [(source, partition) for source in sources for partition in range(home.log.partitions)]
     with home.store.snapshot() as snapshot:
-        log = snapshot.get(layout.LOG_UUID)
-        if log is not None and log.decode() != home.log.uuid:
-            raise LogMismatch(f"the store belongs to the log {log.decode()}, this log is {home.log.uuid}; {ANOTHER_STORE}")
+        refuse_another_log(snapshot.get(layout.LOG_UUID), home.log)
         stored = snapshot.multi_get([key for place in places for key in (layout.offset_key(*place), counts_key(*place))])
         fresh = Counter[int]()
         for raw in snapshot.multi_get([layout.freshness_key(partition) for partition in range(home.log.partitions)]):

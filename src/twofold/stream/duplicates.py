@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from typing import TypeVar
 
@@ -171,7 +172,7 @@ def write_loaded_ids(store: Store, source: SourcePlan, history: pl.DataFrame, si
         current = decode_int(snapshot.get(history_edition_key(source.name)))
     written = LoadedIds(Counted(source.name, None, current + 1))
     for left_over in (current - 1, current + 1):
-        while written.commit(store, lambda txn, edition=left_over: _drop_some(txn, source.name, edition)):  # type: ignore[misc]
+        while written.commit(store, partial(_drop_some, source=source.name, edition=left_over)):
             pass
     is_young = pl.col(source.id).is_not_null() & (pl.col(STAMP) > since_us - source.dedupe_us)
     young = counted(source, history).filter(is_young).sort(STAMP)
@@ -192,7 +193,7 @@ def take_loaded_ids(txn: Transaction, written: LoadedIds) -> None:
 
 def drop_loaded_ids(store: Store, source: str, edition: int) -> None:
     """Remove an edition of loaded history's ids that does not count."""
-    while commit(store, lambda txn: _drop_some(txn, source, edition)):
+    while commit(store, partial(_drop_some, source=source, edition=edition)):
         pass
 
 

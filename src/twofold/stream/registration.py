@@ -27,8 +27,7 @@ def _bind(txn: Transaction, log: EventLog) -> None:
             f"the store has format {layout.decode_int(form)}, this version of Twofold has {layout.THIS_FORMAT}; remove it (HOME/store; "
             "on a server the keys tw:<name>:*) and run `twofold build`, which makes it anew"
         )
-    if uuid is not None and uuid.decode() != log.uuid:
-        raise LogMismatch(f"the store belongs to the log {uuid.decode()}, this log is {log.uuid}; {ANOTHER_STORE}")
+    refuse_another_log(uuid, log)
     if partitions is not None and layout.decode_int(partitions) != log.partitions:
         raise LogMismatch(
             f"the store was made for {layout.decode_int(partitions)} partitions, the log has {log.partitions}; {ANOTHER_STORE}"
@@ -37,6 +36,12 @@ def _bind(txn: Transaction, log: EventLog) -> None:
         txn.put(layout.LOG_UUID, log.uuid.encode())
         txn.put(layout.PARTITIONS, layout.encode_int(log.partitions))
         txn.put(layout.FORMAT, layout.encode_int(layout.THIS_FORMAT))
+
+
+def refuse_another_log(uuid: bytes | None, log: EventLog) -> None:
+    """Raises LogMismatch where the store's entry `layout.LOG_UUID` names another log."""
+    if uuid is not None and uuid.decode() != log.uuid:
+        raise LogMismatch(f"the store belongs to the log {uuid.decode()}, this log is {log.uuid}; {ANOTHER_STORE}")
 
 
 def refuse_gap(store: Store, log: EventLog, sources: Sequence[str], partitions: Sequence[int]) -> None:
