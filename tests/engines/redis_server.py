@@ -95,15 +95,15 @@ class RedisCluster:
     def __init__(self, folder: Path, primaries: int = 3, replicas: int = 0) -> None:
         options = ("--cluster-enabled", "yes", "--cluster-node-timeout", "1000", "--repl-diskless-sync-delay", "0", "--cluster-port")
         self.nodes: list[RedisServer] = []
-        self._buses = [free_port() for _ in range(primaries * (1 + replicas))]
-        for number, bus in enumerate(self._buses):
+        buses = [free_port() for _ in range(primaries * (1 + replicas))]
+        for number, bus in enumerate(buses):
             self.nodes.append(RedisServer(folder / str(number), *options, str(bus)))
         self.primaries, self.port = self.nodes[:primaries], self.nodes[0].port
         for number, node in enumerate(self.primaries):
             first, end = (16384 * n // primaries for n in (number, number + 1))
             node.ask("CLUSTER ADDSLOTSRANGE", first, end - 1)
             node.ask("CLUSTER SET-CONFIG-EPOCH", number + 1)
-        for other, bus in zip(self.nodes[1:], self._buses[1:], strict=True):
+        for other, bus in zip(self.nodes[1:], buses[1:], strict=True):
             self.nodes[0].ask("CLUSTER MEET", "127.0.0.1", other.port, bus)
         self.wait_until(lambda node: len(node.ask("CLUSTER NODES")) == len(self.nodes))
         for number, node in enumerate(self.nodes[primaries:]):

@@ -12,12 +12,12 @@ from twofold.batch import roll
 from twofold.clocks import ManualClock
 from twofold.errors import LogMismatch, NotBuilt, StoreUnavailable
 from twofold.instants import to_us
-from twofold.plan.layout import LOG_UUID, Counted, duplicates_prefix, epoch_key, shard
+from twofold.plan.layout import LOG_UUID, Counted, duplicates_prefix, shard
 from twofold.runtime import loading
 from twofold.runtime.opened import Opened
 from twofold.runtime.running import due_views
 from twofold.store import base
-from twofold.store.base import SHARD_BYTES, Store
+from twofold.store.base import Store
 from twofold.stream import duplicates
 from twofold.testing.faults import broken_promises, left_over
 
@@ -40,20 +40,17 @@ def append(opened: Opened, count: int) -> None:
         opened.append("seen", {"place": "a", "at": "2024-05-01T00:00:00Z"})
 
 
-def lose(opened: Opened, partition: int) -> None:
-    with opened.home.store.transaction() as txn:
-        for key, _ in list(txn.scan(epoch_key(partition)[:SHARD_BYTES])):
-            txn.delete(key)
-
-
-def entries(opened: Opened) -> dict[bytes, bytes]:
+def entries(opened: Opened, mine: bytes = b"") -> dict[bytes, bytes]:
+    """The store's entries, or those whose keys begin so."""
     with opened.home.store.snapshot() as snapshot:
-        return dict(snapshot.scan(b""))
+        return dict(snapshot.scan(mine))
 
 
-def go_back(opened: Opened, earlier: dict[bytes, bytes]) -> None:
+def go_back(opened: Opened, earlier: dict[bytes, bytes], mine: bytes = b"") -> None:
+    """Servers lose what was committed after `entries` was `earlier`."""
+    lost = entries(opened, mine).keys() - earlier.keys()
     with opened.home.store.transaction() as txn:
-        for key in entries(opened):
+        for key in lost:
             txn.delete(key)
         txn.put_many(sorted(earlier.items()))
 
@@ -71,7 +68,7 @@ def test_a_lost_shard_is_never_read_as_if_nothing_had_come(tmp_path: Path, is_bu
         opened.catch_up()
         total = 15 + is_built_twice
         assert opened.features("places", ["a"])["n_all"].to_list() == [total]
-        lose(opened, 0)
+        go_back(opened, {}, shard(0))
         opened.catch_up()
         with pytest.raises(NotBuilt):
             opened.features("places", ["a"])
@@ -117,19 +114,6 @@ def test_a_build_whose_beginning_was_lost_drops_nothing_that_is_served(tmp_path:
         assert opened.features("places", ["a"])["n_all"].to_list() == [15]
 
 
-def entries_of(opened: Opened, mine: bytes) -> dict[bytes, bytes]:
-    with opened.home.store.snapshot() as snapshot:
-        return dict(snapshot.scan(mine))
-
-
-def put_back(opened: Opened, mine: bytes, earlier: dict[bytes, bytes]) -> None:
-    lost = entries_of(opened, mine).keys() - earlier.keys()
-    with opened.home.store.transaction() as txn:
-        for key in lost:
-            txn.delete(key)
-        txn.put_many(sorted(earlier.items()))
-
-
 @pytest.mark.parametrize("builds", [1, 2])
 @pytest.mark.parametrize("more", [0, 5])
 def test_a_shard_that_lost_a_roll_over_is_not_read_beside_the_generation_of_its_flip(tmp_path: Path, builds: int, more: int) -> None:
@@ -140,13 +124,13 @@ def test_a_shard_that_lost_a_roll_over_is_not_read_beside_the_generation_of_its_
         opened.build()
         append(opened, 6)
         opened.catch_up()
-        earlier = entries_of(opened, shard(0))
+        earlier = entries(opened, shard(0))
         for _ in range(builds):
             append(opened, 6)
             opened.build()
         assert opened.features("places", ["a"])["n_all"].to_list() == [16 + 6 * builds]
         assert due_views(opened) == []
-        put_back(opened, shard(0), earlier)
+        go_back(opened, earlier, shard(0))
         append(opened, more)
         opened.catch_up()
         with pytest.raises(StoreUnavailable, match="as after a failover"):
@@ -165,10 +149,10 @@ def test_a_shard_that_lost_a_roll_over_is_not_read_while_the_next_build_runs(tmp
     with project.open(home=tmp_path / "home", clock=clock, partitions=2) as opened:
         append(opened, 10)
         opened.build()
-        earlier = entries_of(opened, shard(0))
+        earlier = entries(opened, shard(0))
         append(opened, 6)
         opened.build()
-        put_back(opened, shard(0), earlier)
+        go_back(opened, earlier, shard(0))
         append(opened, 6)
         real = roll.flip
 
