@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import signal
@@ -188,6 +189,19 @@ class TestOnDisk:
         (path / "registry.sqlite").write_bytes(b"no database" * 100)
         with pytest.raises(Corrupt, match="registry"):
             SqliteRegistry(path)
+
+    @pytest.mark.parametrize(
+        "right, damaged", [(b"ON moves (name,", b"ON moves (n\xacme,"), (b"moved_us INTEGER", b"moved_uz INTEGER"), (b"plan", b"pl\xacn")]
+    )
+    def test_flipped_bytes_in_the_tables_are_a_damaged_registry(self, path: Path, right: bytes, damaged: bytes) -> None:
+        made = SqliteRegistry(path)
+        made.move_alias("a", "plan")
+        made.close()
+        file = path / "registry.sqlite"
+        assert right in file.read_bytes()
+        file.write_bytes(file.read_bytes().replace(right, damaged))
+        with pytest.raises(Corrupt, match="cannot be read"), contextlib.closing(SqliteRegistry(path)) as opened:
+            opened.alias_history("a")
 
     def test_a_newer_layout_is_refused(self, opened: SqliteRegistry, path: Path) -> None:
         opened._db.execute("PRAGMA user_version = 99")

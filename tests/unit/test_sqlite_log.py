@@ -243,6 +243,13 @@ def test_what_is_not_a_log_is_left_as_it_is(path: Path) -> None:
         assert file.read_bytes() == before
 
 
+def test_flipped_bytes_that_sqlites_own_error_cites_are_a_damaged_log(path: Path) -> None:
+    SqliteLog(path).close()
+    path.write_bytes(path.read_bytes().replace(b"partition, first_offset)", b"partition, first_of\xacset)"))
+    with pytest.raises(Corrupt, match="is no event log or is damaged"):
+        SqliteLog(path)
+
+
 def test_a_log_without_its_identity_or_of_a_later_version_is_refused(path: Path) -> None:
     SqliteLog(path).close()
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:

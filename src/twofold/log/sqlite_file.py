@@ -128,14 +128,18 @@ def translated(path: Path) -> Iterator[None]:
     """Turns SQLite's errors into Corrupt (the file is damaged or no log) or LogUnavailable (nothing was changed, a retry may succeed)."""
     try:
         yield
+    except UnicodeDecodeError as error:  # the text of SQLite's own error cites bytes of the file, and Python could not even say it
+        raise _damaged(path, "its text is not UTF-8") from error
     except sqlite3.Error as error:
         # Python's own errors have no code: a misuse (closed meanwhile), or a value that cannot be what we wrote.
         without = sqlite3.SQLITE_MISUSE if isinstance(error, sqlite3.ProgrammingError) else sqlite3.SQLITE_CORRUPT
         code = getattr(error, "sqlite_errorcode", without) & 0xFF
         name = getattr(error, "sqlite_errorname", type(error).__name__)
         if code in _DAMAGED:
-            raise Corrupt(
-                f"{path} is no event log or is damaged ({name}: {error}); give another path, or restore the log from a copy"
-            ) from error
+            raise _damaged(path, f"{name}: {error}") from error
         advice = _ADVICE.get(code, "nothing was changed; try again")
         raise LogUnavailable(f"log {path} does not answer ({name}: {error}); {advice}") from error
+
+
+def _damaged(path: Path, what: str) -> Corrupt:
+    return Corrupt(f"{path} is no event log or is damaged ({what}); give another path, or restore the log from a copy")

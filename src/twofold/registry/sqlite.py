@@ -146,9 +146,17 @@ class SqliteRegistry(FileArtifacts):
     def _translated(self) -> Iterator[None]:
         try:
             yield
+        except UnicodeDecodeError as error:  # SQLite's own error cites bytes of a damaged file, and Python could not even say it
+            raise self._damaged(error) from error
         except sqlite3.OperationalError as error:
+            # Our statements are right, so it is the tables; an error without a code is Python's, about text that it cannot decode.
+            if getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF == sqlite3.SQLITE_ERROR:
+                raise self._damaged(error) from error
             raise Unavailable(f"the registry in {self._path} does not answer: {error}; make room on its disk, or see who writes") from error
         except sqlite3.ProgrammingError:
             raise
         except sqlite3.DatabaseError as error:
-            raise Corrupt(f"the registry in {self._path} cannot be read: {error}; restore the folder from a copy") from error
+            raise self._damaged(error) from error
+
+    def _damaged(self, why: Exception) -> Corrupt:
+        return Corrupt(f"the registry in {self._path} cannot be read: {why}; restore the folder from a copy")
