@@ -103,7 +103,7 @@ def running() -> Iterator[int]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "twofold.cli.app", "up", str(FOLDER / "flights.py"), "--home", str(HOME)]
+    command = [sys.executable, "-m", "twofold", "up", str(FOLDER / "flights.py"), "--home", str(HOME)]
     process = subprocess.Popen([*command, "--clock", "replay", "--port", str(port), "--replicas", "2"])
     try:
         wait_until_ready(port, process)
@@ -169,7 +169,7 @@ class Faults:
         return kill
 
     def _build(self) -> None:
-        command = [sys.executable, "-m", "twofold.cli.app", "build", str(FOLDER / "flights.py"), "--home", str(HOME), "--clock", "replay"]
+        command = [sys.executable, "-m", "twofold", "build", str(FOLDER / "flights.py"), "--home", str(HOME), "--clock", "replay"]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         self.done.append("build and roll-over under traffic")
 

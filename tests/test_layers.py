@@ -22,8 +22,10 @@ ROOT = Path(__file__).parent.parent
 Sources = dict[str, str]
 """Path below `src/twofold` -> text."""
 
+SURFACES = ("cli", "console", "http", "testing")
 LINES = (
-    ("cli", "console", "http", "testing", "__main__"),
+    ("__main__",),
+    SURFACES,
     ("runtime",),
     ("batch", "stream", "learn", "serve", "watch", "advise"),
     ("log", "store", "tables", "registry", "compute", "predictors"),
@@ -35,7 +37,7 @@ LINES = (
 """From top to bottom. A room may import itself and lines below; "base" is every other file at the package's root."""
 
 PACKAGE_MAY_IMPORT = ("definitions", "base")
-"""What `twofold/__init__.py` may import; in functions also `runtime`. Only the top line imports the package itself."""
+"""What `twofold/__init__.py` may import; in functions also `runtime`. Only `SURFACES` import the package itself."""
 
 UPWARD_EXCEPTIONS = {("definitions/project.py", "runtime")}
 """(file, room): may import upward, only inside a function or under TYPE_CHECKING."""
@@ -198,7 +200,7 @@ def layers(sources: Sources) -> list[str]:
             if target not in (*PACKAGE_MAY_IMPORT, "twofold") and not is_lazy:
                 complaints.append(f"{found}: the package may import definitions, and runtime inside a function")
         elif target == "twofold":
-            if line_of[room] > 0:
+            if room not in SURFACES:
                 complaints.append(f"{found}: name the file that the name comes from, not the package")
         elif room != target and line_of[target] <= line_of[room] and not _is_excepted(found, target):
             relation = "in the same line" if line_of[room] == line_of[target] else "above it"
@@ -212,7 +214,7 @@ def _is_excepted(found: Import, room: str) -> bool:
 
 def concrete_implementations(sources: Sources) -> list[str]:
     """Only `runtime` names concrete implementations outside their own room."""
-    ports = LINES[3]
+    ports = LINES[4]
     complaints = []
     for found in imports_of(sources):
         room, name = room_of(found.target), found.target.rsplit(".", 1)[-1]

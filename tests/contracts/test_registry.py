@@ -191,7 +191,8 @@ class TestOnDisk:
             SqliteRegistry(path)
 
     @pytest.mark.parametrize(
-        "right, damaged", [(b"ON moves (name,", b"ON moves (n\xacme,"), (b"moved_us INTEGER", b"moved_uz INTEGER"), (b"plan", b"pl\xacn")]
+        ("right", "damaged"),
+        [(b"ON moves (name,", b"ON moves (n\xacme,"), (b"moved_us INTEGER", b"moved_uz INTEGER"), (b"plan", b"pl\xacn")],
     )
     def test_flipped_bytes_in_the_tables_are_a_damaged_registry(self, path: Path, right: bytes, damaged: bytes) -> None:
         made = SqliteRegistry(path)

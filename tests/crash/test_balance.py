@@ -56,7 +56,7 @@ def test_the_balance_is_exact_after_any_kill(tmp_path: Path) -> None:
         events = Events(project)
         for _ in range(3):
             before = counts(project).events
-            worker = subprocess.Popen([sys.executable, "-m", "twofold.cli.app", "stream", str(SHOP), "--home", str(home)])
+            worker = subprocess.Popen([sys.executable, "-m", "twofold", "stream", str(SHOP), "--home", str(home)])
             try:
                 events.append("good")
                 while counts(project).events == before:

@@ -165,6 +165,7 @@ CASES: dict[str, tuple[str, str, str]] = {
     "feature: no input": (DELAY, DELAY.replace('"delay", over', "None, over"), "tw.mean needs a column or an expression"),
     "feature: no duration": (DELAY, DELAY.replace('["1h", "7d"]', '["1h", "soon", "7d"]'), "window of feature 'delay' of view 'airport': 'soon' is no duration"),
     "feature: window twice": (DELAY, DELAY.replace('["1h", "7d"]', '["1h", "7d", "60m"]'), "the windows '1h' and '60m' are the same"),
+    "feature: all time among windows": (DELAY, DELAY.replace('["1h", "7d"]', '["1h", None]'), "window of feature 'delay' of view 'airport': None is no window; all time is a feature of its own, without over="),
     "feature: hop is no duration": (DELAY, DELAY.replace('hop="1m"', 'hop="1x"'), "hop of feature 'delay' of view 'airport': '1x' is no duration"),
     "feature: hop off the ladder": (DELAY, DELAY.replace('hop="1m"', 'hop="50s"'), "'50s' is not on the ladder 100ms, 500ms, 1s, 5s, 15s, 1m, 5m, 15m, 1h, 6h, 1d. Did you mean '1m'?"),
     "feature: hop longer than the window": (DELAY, DELAY.replace('hop="1m"', 'hop="6h"'), "'6h' is longer than the window '1h'"),

@@ -62,7 +62,7 @@ def spilled(folder: Path) -> list[str]:
 
 
 def test_a_build_that_is_interrupted_or_killed_runs_again(folder: Path) -> None:
-    loaded = run(folder, "-m", "twofold.cli.app", "load", "events", "events.parquet", "long.py")
+    loaded = run(folder, "-m", "twofold", "load", "events", "events.parquet", "long.py")
     assert loaded.returncode == 0, loaded.stderr
     assert "writing events" in loaded.stderr
 
@@ -77,7 +77,7 @@ def test_a_build_that_is_interrupted_or_killed_runs_again(folder: Path) -> None:
     assert len(spilled(folder)) == 1
     assert list((folder / "home" / "store" / "generations").glob("*.gen")) == []
 
-    built = run(folder, "-m", "twofold.cli.app", "build", "long.py")
+    built = run(folder, "-m", "twofold", "build", "long.py")
     assert built.returncode == 0, built.stderr
     assert re.search(r"view: 2,000 keys from 60,000 events", built.stdout), built.stdout
     assert "reading events" in built.stderr
@@ -85,7 +85,7 @@ def test_a_build_that_is_interrupted_or_killed_runs_again(folder: Path) -> None:
     names = [path.suffix for path in (folder / "home" / "store" / "generations").iterdir()]
     assert names.count(".gen") == 1
     assert ".tmp" not in names
-    shown = run(folder, "-m", "twofold.cli.app", "build", "long.py")
+    shown = run(folder, "-m", "twofold", "build", "long.py")
     assert "up to date" in shown.stdout
 
 

@@ -61,7 +61,7 @@ def is_ready(port: int) -> bool:
 
 @contextlib.contextmanager
 def up(home: Path, port: int) -> Iterator[subprocess.Popen[bytes]]:
-    command = [sys.executable, "-m", "twofold.cli.app", "up", str(FILE), "--home", str(home), "--clock", "replay", "--port", str(port)]
+    command = [sys.executable, "-m", "twofold", "up", str(FILE), "--home", str(home), "--clock", "replay", "--port", str(port)]
     with open(home / "up.log", "wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log)
         try:
@@ -150,7 +150,7 @@ def test_a_build_under_traffic_and_a_promotion_without_a_restart(home: Path) -> 
 
 def test_a_second_supervisor_is_refused(home: Path) -> None:
     with up(home, free_port()):
-        command = [sys.executable, "-m", "twofold.cli.app", "up", str(FILE), "--port", str(free_port()), "--home", str(home)]
+        command = [sys.executable, "-m", "twofold", "up", str(FILE), "--port", str(free_port()), "--home", str(home)]
         refused = subprocess.run([*command, "--clock", "replay"], capture_output=True, text=True, timeout=60, check=False)
         assert refused.returncode == 1
         assert "Busy" in refused.stderr
@@ -160,7 +160,7 @@ def test_a_second_supervisor_is_refused(home: Path) -> None:
 def test_never_built_is_not_ready_and_a_kill_of_the_supervisor_leaves_no_orphans(tmp_path: Path) -> None:
     tw.ReplayClock(tmp_path / "clock").set(START_US)
     port = free_port()
-    command = [sys.executable, "-m", "twofold.cli.app", "serve", "--home", str(tmp_path), "--clock", "replay", "--port", str(port)]
+    command = [sys.executable, "-m", "twofold", "serve", "--home", str(tmp_path), "--clock", "replay", "--port", str(port)]
     empty = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     time.sleep(3)
     assert empty.poll() is None  # it waits for a plan

@@ -93,7 +93,7 @@ class Workers:
         home = self._settings.home.parent / name if is_elsewhere else self._settings.home
         engines = {"TWOFOLD_LOG": self._settings.log, "TWOFOLD_STORE": self._settings.store, "TWOFOLD_PARTITIONS": str(PARTITIONS)}
         with self.output(name).open("wb") as out:
-            command = [sys.executable, "-m", "twofold.cli.app", "stream", str(FILE), "--home", str(home)]
+            command = [sys.executable, "-m", "twofold", "stream", str(FILE), "--home", str(home)]
             env = os.environ | engines | environment
             self.processes[name] = subprocess.Popen(command, stdout=out, stderr=out, stdin=subprocess.DEVNULL, env=env)
         return self.processes[name]

@@ -137,6 +137,9 @@ def _feature_problems(name: str, feature: Feature, view: View, source: Stepped) 
     yield from _parameter_problems(feature, source, what)
     widths: dict[int, Any] = {}
     for window in feature.over:
+        if window is None or window == "all":
+            yield Problem(f"window of {what}: {window!r} is no window; all time is a feature of its own, without over=", place)
+            continue
         found = list(duration_problems(window, f"window of {what}", place))
         yield from found
         if not found:

@@ -185,7 +185,7 @@ def replica_command(settings: Settings, listener: socket.socket) -> list[str]:
 
 def children_of(settings: Settings, project: str, listener: socket.socket) -> list[Child]:
     """The processes of `twofold up`: the speed layer, the schedule, and the replicas."""
-    verb = [sys.executable, "-m", "twofold.cli.app"]
+    verb = [sys.executable, "-m", "twofold"]
     return [
         *(Child(f"worker-{i}", [*verb, "stream", project, *_options(settings)], gives_signs=True) for i in range(settings.workers)),
         Child("schedule", [*verb, "schedule", project, *_options(settings)]),
