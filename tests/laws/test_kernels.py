@@ -12,10 +12,12 @@ from hypothesis import strategies as st
 
 from twofold.algebra import decay, exact, kinds, powers, states
 from twofold.algebra.base import OVERFLOW, Aggregate, Item, registered
+from twofold.algebra.decay import DecayedSum
 from twofold.algebra.moments import PowerSums, balanced_digits, fixed_point
 from twofold.algebra.programme import new_areas, value_kind
 from twofold.algebra.wide import wide_words
 from twofold.algebra.words import WIDE_TYPES, decode_value, decode_wide, element_type, encode_value, encode_wide
+from twofold.instants import BEGIN_US
 from twofold.plan.merge import single_slot_programme
 from twofold.testing.laws import READ_WINDOW, every_aggregate, same_value, state_of, value_of
 from twofold.testing.strategies import LARGEST, SMALLEST, floats, ints, items, three_parts, values
@@ -106,6 +108,11 @@ def test_words_values_and_merging_are_the_plain_ones(aggregate: Aggregate[Any]) 
         merging_is_the_plain_one_of_areas_and_of_words(aggregate, parts[0], parts[1])
 
     holds()
+
+
+def test_a_decayed_sum_of_the_first_instant_is_zero_at_the_last() -> None:
+    aggregate = DecayedSum("float", half_life="1us")
+    words_and_value_are_the_plain_ones(aggregate, [Item(5e-324, BEGIN_US + 1073, (1, 0))])
 
 
 def words_and_value_are_the_plain_ones(aggregate: Aggregate[Any], events: list[Item]) -> None:

@@ -28,6 +28,8 @@ _PLACES = (SUM, _WEIGHTS, _EARLIER_SUM, _EARLIER_WEIGHTS)
 _BINS = (_SUM_BINS, _WEIGHT_BINS, _SUM_BINS, _WEIGHT_BINS)
 _EARLIER = _EARLIER_SUM - SUM
 _MOST = decay.MOST_EXPONENT
+_FAR = 1 << 20
+"""Beyond any exponent of a sum; between the first and the last instant of all there are nearly 2^63 half-lives."""
 _LARGEST = decay.LARGEST
 _MANTISSA = np.int64((1 << 52) - 1)
 _HIDDEN = np.int64(1 << 52)
@@ -148,7 +150,7 @@ def total_at(area, base, t, out_floats, at):
     half_life = area[base + HALF_LIFE]
     whole, rest = t // half_life, t % half_life
     total, exponent = _total(area, base + SUM, _SUM_BINS, _SUM_OFFSET)
-    exponent += area[base + NEWEST_BLOCK] * _BLOCK - whole
+    exponent += max(min(area[base + NEWEST_BLOCK] * _BLOCK - whole, _FAR), -_FAR)
     value = total / _power_of_two(np.float64(rest) / np.float64(half_life))
     value = math.ldexp(value, max(min(exponent, _MOST), -_MOST)) + 0.0
     if math.isinf(value):
