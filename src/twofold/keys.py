@@ -6,8 +6,10 @@ Each part is a tag and a payload that ends itself, so ("1", "12") is never ("11"
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import struct
+from collections.abc import Callable, Sequence
 from datetime import datetime
+from typing import Any
 
 from twofold.errors import SchemaMismatch
 from twofold.instants import to_datetime, to_us
@@ -17,6 +19,7 @@ Key = tuple[KeyPart, ...]
 
 _INT, _TEXT, _FALSE, _TRUE, _BYTES, _INSTANT = 0x10, 0x20, 0x30, 0x31, 0x40, 0x50
 _SIGN = 1 << 63
+_TAGGED = struct.Struct(">BQ")
 
 
 def encode_key(key: Sequence[KeyPart]) -> bytes:
@@ -25,23 +28,46 @@ def encode_key(key: Sequence[KeyPart]) -> bytes:
     >>> encode_key(("1", "12")) == encode_key(("11", "2"))
     False
     """
-    return b"".join([_encode_part(part) for part in key])
+    return b"".join([_ENCODERS.get(type(part), _encode_other)(part) for part in key])
 
 
-def _encode_part(part: KeyPart) -> bytes:
-    match part:
-        case str():
-            return b"\x20" + _escaped(part.encode("utf-8", "surrogatepass"))
-        case bool():
-            return b"\x31" if part else b"\x30"
-        case int():
-            if not -_SIGN <= part < _SIGN:
-                raise SchemaMismatch(f"key {part} does not fit 64 bits; declare it as str")
-            return b"\x10" + (part + _SIGN).to_bytes(8, "big")
-        case bytes():
-            return b"\x40" + _escaped(part)
-        case datetime():
-            return b"\x50" + (to_us(part) + _SIGN).to_bytes(8, "big")
+def _encode_int(part: int) -> bytes:
+    try:
+        return _TAGGED.pack(_INT, part + _SIGN)
+    except struct.error:
+        raise SchemaMismatch(f"key {part} does not fit 64 bits; declare it as str") from None
+
+
+def _encode_bool(part: bool) -> bytes:
+    return b"\x31" if part else b"\x30"
+
+
+def _encode_text(part: str) -> bytes:
+    return b"\x20" + _escaped(part.encode("utf-8", "surrogatepass"))
+
+
+def _encode_bytes(part: bytes) -> bytes:
+    return b"\x40" + _escaped(part)
+
+
+def _encode_instant(part: datetime) -> bytes:
+    return _TAGGED.pack(_INSTANT, to_us(part) + _SIGN)
+
+
+_ENCODERS: dict[type, Callable[[Any], bytes]] = {
+    str: _encode_text,
+    bool: _encode_bool,
+    int: _encode_int,
+    bytes: _encode_bytes,
+    datetime: _encode_instant,
+}
+
+
+def _encode_other(part: KeyPart) -> bytes:
+    """A part of a derived class, such as an enumeration's."""
+    for kind, encode in _ENCODERS.items():
+        if isinstance(part, kind):
+            return encode(part)
     raise SchemaMismatch(f"{part!r} cannot be part of a key; keys are str, int, bool, bytes or datetime")
 
 

@@ -1,6 +1,7 @@
 """The encoding of keys: injective, ordered, read back, and no key the beginning of another."""
 
 from datetime import UTC, datetime
+from enum import Enum, IntEnum
 
 import pytest
 from hypothesis import example, given
@@ -68,6 +69,14 @@ def test_a_part_ends_itself(text: str, rest: object) -> None:
 def test_the_encoding_is_pinned() -> None:
     key = ("a\x00b", -1, True, b"\x00", datetime(1970, 1, 1, tzinfo=UTC))
     assert encode_key(key).hex() == "206100ff62000110" + "7fffffffffffffff" + "314000ff0001508000000000000000"
+
+
+def test_parts_of_derived_classes_are_those_that_they_derive_from() -> None:
+    class Moment(datetime):
+        pass
+
+    colour, size, at = Enum("Colour", {"RED": "red"}, type=str), IntEnum("Size", {"ONE": 1}), Moment(2020, 1, 1, tzinfo=UTC)
+    assert encode_key((colour["RED"], size["ONE"], at)) == encode_key(("red", 1, datetime(2020, 1, 1, tzinfo=UTC)))
 
 
 @pytest.mark.parametrize("part", [None, 1.5, 2**63, -(2**63) - 1, datetime(2020, 1, 1), ("a",)])

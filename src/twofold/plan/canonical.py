@@ -30,7 +30,7 @@ FIRST_US, LAST_US = to_us("0001-01-01T00:00:00Z"), to_us("9999-12-31T23:59:59.99
 """The calendar: other instants could not be shown as datetimes."""
 _LIKELY = to_us("1990-01-01T00:00:00Z"), to_us("2200-01-01T00:00:00Z")
 """A number beyond the calendar that lies here as nanoseconds is most likely that."""
-_INT_BEGIN, _INT_END = -(2**63), 2**63
+INT_BEGIN, INT_END = -(2**63), 2**63
 _EPOCH, _LOCAL_EPOCH = datetime(1970, 1, 1, tzinfo=UTC), datetime(1970, 1, 1)
 _NO_TIME = timedelta(0)
 _FEW = 4
@@ -84,7 +84,7 @@ def _int(value: Any, zone: str | None) -> int:
         if not isinstance(value, int) or isinstance(value, bool):
             raise Refused(f"is {shown(value)}, not an int; {_number_remedy(value, 'an integer')}")
     number = int(value)
-    if not _INT_BEGIN <= number < _INT_END:
+    if not INT_BEGIN <= number < INT_END:
         raise Refused(f"is {shown(number)}, which does not fit 64 bits; declare the column as str")
     return number
 
@@ -258,7 +258,7 @@ def _short_int(values: Values, types: set[type]) -> Values | None:
     if not types <= _INTS:
         return None
     present = values if _NULL not in types else [value for value in values if value is not None]
-    return values if not present or (min(present) >= _INT_BEGIN and max(present) < _INT_END) else None
+    return values if not present or (min(present) >= INT_BEGIN and max(present) < INT_END) else None
 
 
 def _short_float(values: Values, types: set[type]) -> Values | None:

@@ -8,7 +8,7 @@ from typing import Any
 from twofold.errors import SchemaMismatch, did_you_mean
 from twofold.instants import to_datetime
 from twofold.keys import encode_key
-from twofold.plan.canonical import Refused, canonical, canonical_values, shown
+from twofold.plan.canonical import INT_BEGIN, INT_END, Refused, canonical, canonical_values, shown
 from twofold.plan.serving import ModelPlan, ViewPlan
 
 Request = dict[str, Any]
@@ -88,9 +88,14 @@ class KeyCheck:
         self._items = tuple(self._by.items())
         self._kinds = tuple(self._by.values())
         self._has_instants = "datetime" in self._kinds
+        self._single = {"int": int, "str": str}.get(self._kinds[0]) if len(self._kinds) == 1 else None
+        """The Python type of a key of one column, where such a value says all."""
 
     def encoded(self, number: int, key: Any) -> tuple[tuple[Any, ...], bytes | None]:
         """The parts of a key as `key` gives them, and their bytes; no bytes where a part is null."""
+        kind = type(key)
+        if kind is self._single and (key.isascii() if kind is str else INT_BEGIN <= key < INT_END):
+            return (key,), encode_key((key,))
         parts = self.key(number, key)
         return parts, None if None in parts else encode_key(parts)
 
