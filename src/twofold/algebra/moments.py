@@ -68,15 +68,14 @@ class Moments(Aggregate[PowerSums]):
 def balanced_digits(total: int) -> list[int]:
     """`[lowest bin, number of bins, digits...]` of an integer in base 2^32 with digits in [-2^31, 2^31): unique, few for few bits."""
     half, base = 1 << (BIN_BITS - 1), 1 << BIN_BITS
-    digits, low = [], 0
+    low = max((total & -total).bit_length() - 1, 0) // BIN_BITS
+    total >>= BIN_BITS * low
+    digits = []
     while total:
         digit = ((total + half) % base) - half
         total = (total - digit) >> BIN_BITS
         digits.append(digit)
-    while digits and digits[0] == 0:
-        digits.pop(0)
-        low += 1
-    return [low if digits else 0, len(digits), *digits]
+    return [low, len(digits), *digits]
 
 
 def from_digits(words: tuple[int, ...], at: int) -> int:
