@@ -13,14 +13,18 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import redis
 from lossy_proxy import LossyProxy
 from ports import free_port
 from redis_server import RedisCluster, RedisServer, why_no_redis
 
-from twofold.errors import Conflict, Corrupt, DataError, DefinitionError, StoreUnavailable
+from twofold import fail_points
+from twofold.errors import Conflict, Corrupt, DefinitionError, StoreUnavailable
 from twofold.settings import Settings
+from twofold.store import redis as redis_module
 from twofold.store import redis_generations
 from twofold.store.base import Store, Transaction, commit
 from twofold.store.redis import RedisStore
@@ -182,7 +186,7 @@ def test_more_changes_than_fit_on_a_stack_are_one_commit(store: RedisStore) -> N
         assert list(snapshot.scan(b"aa")) == [(b"aa", b"new"), (keys[-1], keys[-1])]
 
 
-# --- answers and functions that are lost
+# --- commits that are too large for one call
 
 
 @pytest.fixture
@@ -197,6 +201,138 @@ def far(proxy: LossyProxy, url: str) -> Iterator[RedisStore]:
     store = RedisStore(proxy.before(url), timeout_s=2.0)
     yield store
     store.close()
+
+
+@pytest.fixture
+def small_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A commit of more than ten changes is too large for one call."""
+    monkeypatch.setattr(redis_module, "_MOST_CHANGES", 10)
+    monkeypatch.setattr(redis_module, "_PART", 7)
+
+
+def entries_of(store: Store, shard: str) -> dict[bytes, bytes]:
+    with store.snapshot() as snapshot:
+        return dict(snapshot.scan(shard.encode()))
+
+
+def staged_in(server: RedisServer, store: RedisStore) -> list[int]:
+    """Seconds that what is staged lives, to the next minute; -1 for ever."""
+    with server.client() as client:
+        return [-(-client.ttl(key) // 60) * 60 for key in client.scan_iter(f"tw:{store._name}:*:staged:*")]
+
+
+TWENTY = {f"aa{i:02}": b"%d" % i for i in range(20)}
+
+
+@pytest.mark.usefixtures("small_calls")
+def test_a_large_commit_is_applied_whole_and_leaves_nothing(store: RedisStore, redis_server: RedisServer) -> None:
+    put(store, **TWENTY, bb1=b"small")
+    assert entries_of(store, "aa") == {key.encode(): value for key, value in TWENTY.items()}
+    with store.transaction() as txn:
+        for i in range(1, 20):
+            txn.delete(b"aa%02d" % i)
+        txn.put(b"aa00", b"other")
+        txn.put(b"aa-new", b"new")
+    assert entries_of(store, "aa") == {b"aa-new": b"new", b"aa00": b"other"}
+    put(store, aa1=b"more")
+    put(store, **TWENTY)
+    with store.transaction() as txn:
+        for key in (*TWENTY, "aa1", "aa-new"):
+            txn.delete(key.encode())
+    assert entries_of(store, "aa") == {}
+    assert staged_in(redis_server, store) == []
+
+
+def test_a_commit_of_many_bytes_is_large(store: RedisStore, monkeypatch: pytest.MonkeyPatch, redis_server: RedisServer) -> None:
+    monkeypatch.setattr(redis_module, "_MOST_BYTES", 10_000)
+    monkeypatch.setattr(redis_module, "_PART_BYTES", 1000)
+    values = {f"aa{i}": bytes([i]) * (3000 if i == 2 else 900) for i in range(12)}
+    with redis_server.client() as client:
+        client.config_resetstat()
+        put(store, **values)
+        calls = client.info("commandstats")["cmdstat_fcall"]["calls"]
+    assert calls == 1 + 7  # two of 900 bytes fill a call, the one of 3000 alone
+    assert entries_of(store, "aa") == {key.encode(): value for key, value in values.items()}
+
+
+def test_a_commit_that_is_larger_than_the_server_takes_in_one_call(store: RedisStore) -> None:
+    count = redis_module._MOST_CHANGES + 1
+    with store.transaction() as txn:
+        txn.put_many((b"aa%06d" % i, b"") for i in range(count))
+    with store.snapshot() as snapshot:
+        assert snapshot.multi_get([b"aa000000", b"aa%06d" % (count - 1), b"aa%06d" % count]) == [b"", b"", None]
+        assert [key for key, _ in snapshot.scan(b"aa00000", 3)] == [b"aa000000", b"aa000001", b"aa000002"]
+
+
+@pytest.mark.usefixtures("small_calls")
+def test_a_large_commit_that_comes_too_late_is_a_conflict(store: RedisStore, other: RedisStore, redis_server: RedisServer) -> None:
+    def work(txn: Transaction) -> None:
+        txn.put_many((key.encode(), value) for key, value in TWENTY.items())
+        put(other, aa00=b"other")
+
+    with pytest.raises(Conflict, match="shard 6161"):
+        once(store, work)
+    assert entries_of(store, "aa") == {b"aa00": b"other"}
+    assert staged_in(redis_server, store) == []
+
+
+def shorter(client: redis.Redis, staged: bytes) -> None:
+    client.rpop(staged, 3)
+
+
+def longer(client: redis.Redis, staged: bytes) -> None:
+    client.rpush(staged, b"x")
+
+
+def gone(client: redis.Redis, staged: bytes) -> None:
+    client.delete(staged)
+
+
+def loses(server: RedisServer, store: RedisStore, lose: Callable[..., None]) -> None:
+    with server.client() as client:
+        [staged] = client.scan_iter(f"tw:{store._name}:*:staged:*")
+        lose(client, staged)
+
+
+@pytest.mark.usefixtures("small_calls")
+@pytest.mark.parametrize("lose", [shorter, longer, gone])
+@pytest.mark.parametrize("is_amid", [True, False])
+def test_what_a_failover_loses_of_a_large_commit_is_nothing_of_it(
+    store: RedisStore,
+    far: RedisStore,
+    proxy: LossyProxy,
+    redis_server: RedisServer,
+    lose: Callable[..., None],
+    is_amid: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    put(store, aa00=b"before")
+    with monkeypatch.context() as patch:
+        if is_amid:
+            proxy.at(b"aa05", "lose_answer", lambda: loses(redis_server, store, lose))
+        else:
+            fault = SimpleNamespace(meet=lambda name: name == "redis.staged" and loses(redis_server, store, lose))
+            patch.setattr(fail_points, "_fault", fault)
+        with pytest.raises(StoreUnavailable, match="has lost a part of a commit"):
+            put(far, **TWENTY)
+    assert entries_of(store, "aa") == {b"aa00": b"before"}
+    assert staged_in(redis_server, store) == []
+    put(far, **TWENTY)
+    assert len(entries_of(store, "aa")) == 20
+
+
+@pytest.mark.usefixtures("small_calls")
+@pytest.mark.parametrize("what", ["lose_request", "lose_answer"])
+@pytest.mark.parametrize("step", [b"aa05", b"_commit_staged"])
+def test_a_large_commit_whose_answer_is_lost_is_applied_once(far: RedisStore, proxy: LossyProxy, step: bytes, what: str) -> None:
+    put(far, aa00=b"before")
+    proxy.at(step, what)
+    put(far, **TWENTY)
+    assert proxy.met.is_set()
+    assert entries_of(far, "aa") == {key.encode(): value for key, value in TWENTY.items()}
+
+
+# --- answers and functions that are lost
 
 
 @pytest.mark.parametrize("what", ["lose_request", "lose_answer"])
@@ -691,8 +827,3 @@ def test_a_forked_child_is_refused_and_its_parent_goes_on(store: RedisStore) -> 
     os.close(ours)
     os.close(theirs)
     assert got(store, "aa1") == [b"1"]
-
-
-def test_too_many_changes_are_refused_by_name(store: RedisStore) -> None:
-    with pytest.raises(DataError, match="at most 400000"):
-        put(store, **{f"aa{i}": b"" for i in range(400_001)})

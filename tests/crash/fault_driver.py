@@ -470,6 +470,13 @@ LIVES: dict[str, Callable[..., Any]] = {
 }  # fmt: skip
 
 
+def take_less_in_a_call() -> None:
+    """Some commits to servers of a life are too large for one call, and are staged in several."""
+    from twofold.store import redis
+
+    redis._MOST_CHANGES, redis._PART = 25, 20
+
+
 def serve_request(request: dict[str, Any]) -> Any:
     """One life."""
     from twofold.fail_points import fail_at
@@ -488,6 +495,8 @@ def serve_request(request: dict[str, Any]) -> Any:
             return set_up(opened)
     for plant in parameters.pop("plants", ()):
         importlib.import_module("planted_faults").PLANTS[plant]()
+    if "store" in engines:
+        take_less_in_a_call()
     with opened_at(home, engines, parameters["number"]) as opened:
         if (timeout_s := parameters.pop("timeout_s", None)) is not None:
             opened.home.log._timeout_s = opened.home.store._turn._timeout_s = timeout_s

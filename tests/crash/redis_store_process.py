@@ -8,6 +8,7 @@ import sys
 
 from dialogue import say, wait
 
+from twofold.store import redis
 from twofold.store.base import Transaction, commit
 from twofold.store.redis import RedisStore
 
@@ -59,6 +60,17 @@ def shards(url: str) -> None:
     with store.transaction() as txn:
         for shard in (b"aa", b"bb", b"cc"):
             txn.put(shard + b"1", b"new")
+    say("done")
+
+
+def large(url: str) -> None:
+    """Commits twenty entries, of which a call takes three, when it is told to."""
+    store = RedisStore(url)
+    redis._MOST_CHANGES, redis._PART = 10, 7
+    say("ready")
+    wait()
+    with store.transaction() as txn:
+        txn.put_many((b"aa%02d" % i, b"new") for i in range(20))
     say("done")
 
 

@@ -48,14 +48,17 @@ class OnServers:
         self.homes = Homes(self.driver)
 
     def kept_for_ever(self, home: Path) -> list[str]:
-        """Buckets of generations in the server of which no list of it knows, and which do not expire either."""
+        """Buckets of generations in the server of which no list of it knows, and what is staged, where they do not expire either."""
         name = f"{self._prefix}-{home.name}"
         with redis.Redis.from_url(self._redis_url) as client:
             lists = f"tw:{name}:{{{name}}}"
             known = b"".join([*client.hvals(f"{lists}:generations"), *client.hkeys(f"{lists}:loose")])
-            kept = [key for key in client.scan_iter(f"tw:{name}:*:states", count=10_000) if client.ttl(key) == -1]
+            kept, staged = (
+                [key.decode() for key in client.scan_iter(f"tw:{name}:*:{kind}", count=10_000) if client.ttl(key) == -1]
+                for kind in ("states", "staged:*")
+            )
         assert kept, "no generation is kept"
-        return [key.decode() for key in kept if bytes.fromhex(key.decode().split("/")[1]) not in known]
+        return staged + [key for key in kept if bytes.fromhex(key.split("/")[1]) not in known]
 
     def assert_sound(self, home: Path, number: int, said: str) -> None:
         """What is asserted of every home, and that nothing stays in the server that nobody will remove."""

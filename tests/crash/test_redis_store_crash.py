@@ -241,6 +241,23 @@ def test_a_writer_killed_between_shards_has_committed_the_first(url: str, redis_
     store.close()
 
 
+@pytest.mark.parametrize("step", [b"aa05", b"_commit_staged"])
+def test_a_writer_killed_before_a_large_commit_is_applied_leaves_what_expires(url: str, redis_server: RedisServer, step: bytes) -> None:
+    store = RedisStore(url)
+    with LossyProxy(redis_server.port) as proxy, process("large", proxy.before(url)) as writer:
+        assert line(writer) == "ready"
+        proxy.at(step, "hold")
+        go_on(writer)
+        assert proxy.met.wait(20)
+        kill(writer)
+    with redis_server.client() as client:
+        [staged] = client.scan_iter(f"tw:{store._name}:*:staged:*")
+        assert 500 < client.ttl(staged) <= 600
+    with store.snapshot() as snapshot:
+        assert list(snapshot.scan(b"aa")) == []
+    store.close()
+
+
 # --- several writers
 
 

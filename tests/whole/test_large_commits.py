@@ -1,4 +1,4 @@
-"""Events that change more than a store takes at once: they are applied in parts, and the answers are those of a store that takes all."""
+"""Events that change more than a server takes in one call: the answers are those of an embedded store."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ import pytest
 from redis_server import RedisServer
 
 import twofold as tw
-from twofold.errors import DataError
 from twofold.instants import to_us
 from twofold.store import redis
 from twofold.stream import duplicates
@@ -39,32 +38,38 @@ def on_redis(tmp_path: Path, redis_server: RedisServer) -> Iterator[Any]:
         yield opened
 
 
+def small_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From now on a call takes 60 changes."""
+    monkeypatch.setattr(redis, "_MOST_CHANGES", 60)
+    monkeypatch.setattr(redis, "_PART", 35)
+
+
 def answers(opened: Any) -> list[Any]:
     status = msgspec.to_builtins(opened.status())
     keys = [f"i{j}" for j in range(215)]
     return [opened.features("item", keys).rows(), opened.features("all", [()]).rows(), status["sources"]]
 
 
-def test_a_batch_that_is_too_large_for_a_commit_is_applied_in_parts(on_redis: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_batch_that_is_too_large_for_a_call_is_one_commit(on_redis: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = tw.ManualClock(START_US + 3600_000_000)
     with project.open(home=tmp_path / "embedded", clock=clock, partitions=1) as embedded:
         for opened in (embedded, on_redis):
             opened.build()
             opened.append("baskets", ROWS[:120])
             opened.append("baskets", ROWS[120:])
-        monkeypatch.setattr(redis, "_MOST_CHANGES", 60)
+        small_calls(monkeypatch)
         assert [opened.catch_up() for opened in (embedded, on_redis)] == [200, 200]
         assert answers(on_redis) == answers(embedded)
 
 
-def test_ids_of_a_load_that_are_too_many_for_a_commit(on_redis: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ids_of_a_load_that_are_too_many_for_a_call(on_redis: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(duplicates, "_IDS_PER_ENTRY", 20)
     clock = tw.ManualClock(START_US + 3600_000_000)
     with project.open(home=tmp_path / "embedded", clock=clock, partitions=1) as embedded:
         for opened in (embedded, on_redis):
             for loaded, live in ((ROWS[:100], ROWS[80:]), (ROWS[90:110], ROWS[:110])):
                 with monkeypatch.context() as patch:
-                    patch.setattr(redis, "_MOST_CHANGES", 60)
+                    small_calls(patch)
                     opened.load("baskets", loaded)
                 opened.build()
                 opened.append("baskets", live)
@@ -73,9 +78,14 @@ def test_ids_of_a_load_that_are_too_many_for_a_commit(on_redis: Any, tmp_path: P
         assert answers(on_redis) == answers(embedded)
 
 
-def test_an_event_that_alone_is_too_much_says_so(on_redis: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    on_redis.build()
-    on_redis.append("baskets", ROWS[:1])
-    monkeypatch.setattr(redis, "_MOST_CHANGES", 9)
-    with pytest.raises(DataError, match="at most 9 fit"):
-        on_redis.catch_up()
+def test_an_event_that_alone_is_too_much_for_a_call(on_redis: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    row = {**ROWS[0], "items": [f"i{j}" for j in range(1000)]}
+    clock = tw.ManualClock(START_US + 3600_000_000)
+    with project.open(home=tmp_path / "embedded", clock=clock, partitions=1) as embedded:
+        small_calls(monkeypatch)
+        for opened in (embedded, on_redis):
+            opened.build()
+            opened.append("baskets", [row, *ROWS[1:3]])
+            assert opened.catch_up() == 3
+            assert opened.features("item", ["i999"])["n_1d"].to_list() == [1]
+        assert answers(on_redis) == answers(embedded)

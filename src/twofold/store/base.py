@@ -13,16 +13,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol, TypeVar
 
-from twofold.errors import Conflict, DataError
+from twofold.errors import Conflict
 
 SHARD_BYTES = 2
 """So many bytes of a key, from its beginning, are its shard; a shorter key is a shard of its own."""
 
 T = TypeVar("T")
-
-
-class TooManyChanges(DataError):
-    """A transaction changes more than the store takes at once; nothing of that shard is done. To be committed in parts."""
 
 
 class Snapshot(Protocol):

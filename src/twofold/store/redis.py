@@ -1,11 +1,13 @@
 """The store on Redis or Valkey, one server or a cluster: entries by shard; round trips, functions and generations lie beside it.
 
 A shard is two keys in the server that share a hash tag, and so a slot: a hash of entries, each with its checksum, and a sorted set of
-the entries' keys for scans. One field of the hash is the shard's *version*: the random id of its last commit.
+the entries' keys for scans. One field of the hash is the shard's *version*: the random id of its last commit. A commit is one call of a
+function; what is too large for one call is *staged* first, in parts, in a list of that slot.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from heapq import merge
@@ -15,23 +17,29 @@ from typing import Any, NoReturn, Self
 
 from twofold.errors import Conflict, Corrupt, DataError, StoreUnavailable
 from twofold.fail_points import fail_point
-from twofold.store.base import SHARD_BYTES, TooManyChanges
+from twofold.store.base import SHARD_BYTES
 from twofold.store.records import sealed, unsealed
 from twofold.store.redis_generations import RedisGeneration, RedisGenerations
 from twofold.store.servers import AnswerLost, address_of, connect
 
 _ID_BYTES = 16
-_MOST_CHANGES = 400_000
-"""In one commit of a shard: the server takes about a million arguments."""
+_MOST_CHANGES, _MOST_BYTES = 400_000, 256 << 20
+"""In one call: the server takes about a million arguments, and a gigabyte."""
+
+_PART, _PART_BYTES = 40_000, 4 << 20
+"""What is staged in one call."""
+
+_STAGED_S = 600
+"""So long what is staged stays after its writer has last said that it lives."""
 
 
 class _Shard:
     """Where a shard lies in the servers. No key of it begins as the field of its version does."""
 
-    __slots__ = ("entries", "keys", "version")
+    __slots__ = ("entries", "keys", "tagged", "version")
 
     def __init__(self, name: str, shard: bytes) -> None:
-        tagged = f"tw:{name}:{{{name}/{shard.hex()}}}:"
+        self.tagged = tagged = f"tw:{name}:{{{name}/{shard.hex()}}}:"
         self.entries, self.keys = f"{tagged}entries".encode(), (f"{tagged}entries".encode(), f"{tagged}keys".encode())
         self.version = (b"\x00" if shard[:1] == b"\xff" else b"\xff") + b"version"
 
@@ -132,19 +140,15 @@ class RedisStore:
 
         A commit whose answer was lost is sent again under its id, by which the server knows whether it has been applied.
         """
-        if len(changes) > _MOST_CHANGES:
-            raise TooManyChanges(f"{len(changes)} changes of one shard in a transaction; at most {_MOST_CHANGES} fit, commit them in parts")
         place = self.shard(shard)
         puts = [part for key, value in changes.items() if value is not None for part in (key, sealed(key, value))]
-        deletes = [key for key, value in changes.items() if value is None]
-        arguments: tuple[bytes | int, ...] = (place.version, version or b"", os.urandom(_ID_BYTES), len(puts) // 2, *puts, *deletes)
-        function = "commit" if puts else "commit_deletes"
-        fail_point("redis.before_commit")
-        try:
-            answer, is_lost = self._servers.call(function, place.keys, arguments), False
-        except AnswerLost:
-            answer, is_lost = self._again(function, place, arguments), True
-        fail_point("redis.after_commit")
+        parts = puts + [key for key, value in changes.items() if value is None]
+        head = (place.version, version or b"", os.urandom(_ID_BYTES), len(puts) // 2)
+        if len(changes) <= _MOST_CHANGES and sum(map(len, parts)) <= _MOST_BYTES:
+            answer, is_lost = self._call("commit" if puts else "commit_deletes", place.keys, (*head, *parts))
+        else:
+            with self._staged(place, parts) as staged:
+                answer, is_lost = self._call("commit_staged", (*place.keys, staged), (*head, len(parts)))
         if answer != b"conflict":
             return
         where = f"shard {shard.hex()} of {self._servers.what}"
@@ -152,11 +156,53 @@ class RedisStore:
             raise StoreUnavailable(f"the answer to a commit to {where} was lost, and another has been made since: read what is there now")
         raise Conflict(f"another writer has committed to {where} since this transaction first touched it ({done} shards were committed)")
 
-    def _again(self, function: str, place: _Shard, arguments: tuple[bytes | int, ...]) -> Any:
+    def _refuse_loss(self, answer: bytes) -> None:
+        if answer == b"lost":
+            raise StoreUnavailable(
+                f"{self._servers.what} has lost a part of a commit before it was applied, as after a failover; try again"
+            )
+
+    @contextlib.contextmanager
+    def _staged(self, place: _Shard, parts: Sequence[bytes]) -> Iterator[bytes]:
+        """The key of a list in the server that has all `parts`, until the end of the `with`; a killed writer's expires."""
+        staged = f"{place.tagged}staged:{os.urandom(_ID_BYTES).hex()}".encode()
         try:
-            return self._servers.call(function, place.keys, arguments)
+            for first, part in _portions(parts):
+                self._refuse_loss(self._servers.call("stage", (staged,), (_STAGED_S, first, *part), is_repeatable=True))
+            fail_point("redis.staged")
+            yield staged
+        except BaseException:
+            with contextlib.suppress(Exception):
+                self._servers.ask([("UNLINK", staged)], is_repeatable=True)
+            raise
+
+    def _call(self, function: str, keys: Sequence[bytes], arguments: tuple[bytes | int, ...]) -> tuple[bytes, bool]:
+        """What a function that commits has answered, and whether a first answer of it was lost."""
+        fail_point("redis.before_commit")
+        try:
+            answer, is_lost = self._servers.call(function, keys, arguments), False
+        except AnswerLost:
+            answer, is_lost = self._again(function, keys, arguments), True
+        fail_point("redis.after_commit")
+        self._refuse_loss(answer)
+        return answer, is_lost
+
+    def _again(self, function: str, keys: Sequence[bytes], arguments: tuple[bytes | int, ...]) -> Any:
+        try:
+            return self._servers.call(function, keys, arguments)
         except AnswerLost as error:
             raise StoreUnavailable(f"{error}; whether the last commit was applied is not known: read what is there") from error
+
+
+def _portions(parts: Sequence[bytes]) -> Iterator[tuple[int, Sequence[bytes]]]:
+    """Place of the first and parts that are staged in one call, of about as many bytes as it may have."""
+    first = size = 0
+    for at, part in enumerate(parts):
+        if at - first == _PART or size >= _PART_BYTES:
+            yield first, parts[first:at]
+            first, size = at, 0
+        size += len(part)
+    yield first, parts[first:]
 
 
 def _ended() -> NoReturn:

@@ -13,24 +13,74 @@ local function in_pieces(command, key, list, first, last)
   return count
 end
 
--- Commits to one shard.
--- keys: entries (hash), members (sorted set of the entries' keys, all of one score)
--- args: field of the version, version expected ('': none), new version, number of puts, then key and value of each put, then keys to delete
-local function commit(keys, args)
-  local version = redis.call('HGET', keys[1], args[1]) or ''
-  if version == args[3] then return 'already' end
-  if version ~= args[2] then return 'conflict' end
-  local deleted = 5 + 2 * tonumber(args[4])
-  if in_pieces('HSET', keys[1], args, 5, deleted - 1) > 0 then
+-- A shard is two keys, entries (hash) and members (sorted set of the entries' keys, all of one score); a field of the hash is its version.
+-- Functions that commit begin with the args: field of the version, version expected ('': none), new version, number of puts.
+
+local function put(keys, list, first, last)
+  if in_pieces('HSET', keys[1], list, first, last) > 0 then
     local members = {}
-    for at = 5, deleted - 1, 2 do
+    for at = first, last, 2 do
       members[#members + 1] = '0'
-      members[#members + 1] = args[at]
+      members[#members + 1] = list[at]
     end
     in_pieces('ZADD', keys[2], members, 1, #members)
   end
-  in_pieces('HDEL', keys[1], args, deleted, #args)
-  in_pieces('ZREM', keys[2], args, deleted, #args)
+end
+
+local function delete(keys, list, first, last)
+  in_pieces('HDEL', keys[1], list, first, last)
+  in_pieces('ZREM', keys[2], list, first, last)
+end
+
+local function refused(keys, args)
+  local version = redis.call('HGET', keys[1], args[1]) or ''
+  if version == args[3] then return 'already' end
+  if version ~= args[2] then return 'conflict' end
+end
+
+-- Commits to one shard.
+-- keys: entries, members; args: see above, then key and value of each put, then keys to delete
+local function commit(keys, args)
+  local why = refused(keys, args)
+  if why then return why end
+  local deleted = 5 + 2 * tonumber(args[4])
+  put(keys, args, 5, deleted - 1)
+  delete(keys, args, deleted, #args)
+  redis.call('HSET', keys[1], args[1], args[3])
+  return 'done'
+end
+
+-- Takes a part of a commit that is too large for one call. It is kept until it is applied, or for some time.
+-- keys: staged (list); args: seconds, length of the list before this part, then key and value of each put, keys to delete
+local function stage(keys, args)
+  local missing = tonumber(args[2]) - redis.call('LLEN', keys[1])
+  if missing == 2 - #args then return 'already' end
+  if missing ~= 0 then return 'lost' end
+  in_pieces('RPUSH', keys[1], args, 3, #args)
+  redis.call('EXPIRE', keys[1], args[1])
+  return 'done'
+end
+
+local function in_staged_pieces(change, keys, count)
+  while count > 0 do
+    local list = redis.call('LPOP', keys[3], math.min(PIECE, count))
+    change(keys, list, 1, #list)
+    count = count - #list
+  end
+end
+
+-- Commits to one shard what was staged, or refuses it; the list is gone in any case.
+-- keys: entries, members, staged; args: see above, then the length of the list
+local function commit_staged(keys, args)
+  local puts, all = 2 * tonumber(args[4]), tonumber(args[5])
+  local why = refused(keys, args)
+  if not why and redis.call('LLEN', keys[3]) ~= all then why = 'lost' end
+  if why then
+    redis.call('UNLINK', keys[3])
+    return why
+  end
+  in_staged_pieces(put, keys, puts)
+  in_staged_pieces(delete, keys, all - puts)
   redis.call('HSET', keys[1], args[1], args[3])
   return 'done'
 end
@@ -93,6 +143,8 @@ end
 
 -- What frees memory is done also where it is full.
 redis.register_function('LIBRARY_commit', commit)
+redis.register_function('LIBRARY_stage', stage)
+redis.register_function('LIBRARY_commit_staged', commit_staged)
 redis.register_function { function_name = 'LIBRARY_commit_deletes', callback = commit, flags = { 'allow-oom' } }
 redis.register_function { function_name = 'LIBRARY_scan', callback = scan, flags = { 'no-writes' } }
 redis.register_function('LIBRARY_announce', announce)

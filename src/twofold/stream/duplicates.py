@@ -99,7 +99,7 @@ def remember(store: Store, index: Counted, ids: pl.Series, stamps: Sequence[int]
 
 
 def _notes(index: Counted, ids: pl.Series, stamps: Sequence[int]) -> Iterator[Callable[[Transaction], None]]:
-    """What notes ids, in parts, for a store takes only so much at once; what was noted already changes nothing."""
+    """What notes ids, in parts, for a long commit holds up others; what was noted already changes nothing."""
     for first in range(0, len(stamps), _IDS_PER_ENTRY):
         part = slice(first, first + _IDS_PER_ENTRY)
         events = dict(zip(encoded_keys(ids[part].to_frame()), stamps[part], strict=True))

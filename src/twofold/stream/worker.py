@@ -21,7 +21,7 @@ from twofold.plan.counting import far_rows
 from twofold.plan.deltas import DeltaFolder
 from twofold.plan.inputs import MINOR
 from twofold.plan.serving import SourcePlan
-from twofold.store.base import Store, TooManyChanges, Transaction, commit
+from twofold.store.base import Store, Transaction, commit
 from twofold.stream.counting import count
 from twofold.stream.dead_letters import DeadLetter, bury_payload, bury_rows
 from twofold.stream.duplicates import drop_duplicates
@@ -47,25 +47,13 @@ class _Behind:
 
 @dataclass(frozen=True)
 class _Pending:
-    """The next record batches of a partition; its events from the applied offset on up to `end` are due.
-
-    Both may lie inside a batch. There is none where only missing offsets lie between.
-    """
+    """The next record batches of a partition, from its applied offset on up to `end`; none where only missing offsets lie between."""
 
     source: SourcePlan
     partition: int
     offset: int
     batches: Sequence[RecordBatch]
     end: int
-
-    def count(self, batch: RecordBatch) -> int:
-        """How many events of a batch are due."""
-        return min(batch.end_offset, self.end) - max(batch.first_offset, self.offset)
-
-    @property
-    def events(self) -> int:
-        """How many events are due."""
-        return sum(map(self.count, self.batches))
 
 
 class Worker:
@@ -78,8 +66,7 @@ class Worker:
     Nothing is remembered between commits but what the store has: after a kill, a failover or a conflict it goes on from the store's
     offset. Heads that it has written are not read again as long as the store's offsets are those of its own last commit.
 
-    `max_events` are about so many that one commit applies, of all sources and partitions; None leaves it to the number of views. Where
-    they change more than the store takes at once (an event may be many rows, a batch long), fewer are applied, be it a part of a batch.
+    `max_events` are about so many that one commit applies, of all sources and partitions; None leaves it to the number of views.
     """
 
     def __init__(self, project: CompiledProject, log: EventLog, store: Store, bell: Bell, max_events: int | None = None) -> None:
@@ -90,8 +77,6 @@ class Worker:
         }
         changes = max((len(self._folders[source.name]) + (source.id is not None) for source in self._sources), default=1)
         self._max_events = max_events or _MOST_CHANGES // max(1, changes)
-        self._most_at_once: int | None = None
-        """Since the store has refused a commit as too large: so many events are applied at once, and no batch needs to be whole."""
         self._fresh: dict[int, dict[int, int]] = {}
         self._epochs: dict[int, int] = {}
         self._heads, self._offsets = RecentBlobs(), dict[int, dict[str, int]]()
@@ -157,14 +142,8 @@ class Worker:
         applied = 0
         for together in self._transactions(behind):
             partitions = {part.partition for part in together}
-            pending = self._read(together)
             try:
-                applied += self._apply(pending)
-            except TooManyChanges:
-                events = sum(part.events for part in pending)
-                if events <= len(pending):
-                    raise
-                self._most_at_once = events // 2
+                applied += self._apply(self._read(together))
             except Conflict:
                 self._check_epochs(partitions)
             except Fenced:
@@ -202,14 +181,11 @@ class Worker:
 
     def _read(self, together: Sequence[_Behind]) -> list[_Pending]:
         """What is next in each, up to about `max_events` in all."""
-        most = max(1, min(self._max_events, self._most_at_once or self._max_events) // len(together))
+        most = max(1, self._max_events // len(together))
         found = []
         for part in together:
             batches = self._log.read(part.source.name, part.partition, part.offset, most)
             end = batches[-1].end_offset if batches else part.end
-            if self._most_at_once is not None and batches:
-                end = min(end, max(part.offset, batches[0].first_offset) + most)
-                batches = [batch for batch in batches if batch.first_offset < end]
             found.append(_Pending(part.source, part.partition, part.offset, batches, end))
         return found
 
@@ -235,9 +211,7 @@ class Worker:
             self._fresh.pop(partition, None)
         self._bell.ring(APPLIED)
         self._note_freshness(pending)
-        if self._most_at_once is not None:  # more again, step by step: what was refused may have been an exception
-            self._most_at_once = min(self._max_events, self._most_at_once + self._most_at_once // 16 + 1)
-        return sum(part.events for part in pending)
+        return sum(batch.count for part in pending for batch in part.batches) - sum(_applied_before(part) for part in pending)
 
     def _begin(self, txn: Transaction, partition: int) -> dict[str, int]:
         """The offsets up to which a partition of each source is applied. Raises Fenced where another worker has taken it over."""
@@ -257,14 +231,14 @@ class Worker:
             return
         arrival_us = part.batches[-1].arrival_us
         frame = _decoded(txn, part)
-        decoded_events = frame.height
+        events, decoded_events = sum(batch.count for batch in part.batches) - _applied_before(part), frame.height
         is_far = far_rows(source, frame)
         if is_far is not None:
             bury_rows(txn, source.name, partition, frame.filter(is_far), "event_time lies too far beyond its arrival", arrival_us)
             frame = frame.filter(~is_far)
         in_time = frame.height
         frame = drop_duplicates(txn, source, partition, frame)
-        count(txn, source, partition, offset, part.events, decoded_events, in_time, frame)
+        count(txn, source, partition, offset, events, decoded_events, in_time, frame)
         for folder in self._folders[source.name]:
             self._fold(txn, folder, partition, frame, arrival_us)
 
@@ -311,7 +285,7 @@ class Worker:
             counts = self._fresh.setdefault(part.partition, {})
             for batch in part.batches:
                 bucket = bucket_of(visible_us - batch.accepted_us)
-                counts[bucket] = counts.get(bucket, 0) + part.count(batch)
+                counts[bucket] = counts.get(bucket, 0) + batch.count
 
     def _flush_freshness(self, txn: Transaction, partition: int) -> None:
         """Add the times of earlier commits; those of the last one go with the next."""
@@ -339,6 +313,11 @@ class Worker:
             del self._fresh[partition]
 
 
+def _applied_before(part: _Pending) -> int:
+    """How many events of the first batch lie before the applied offset."""
+    return max(0, part.offset - part.batches[0].first_offset) if part.batches else 0
+
+
 def _next_epoch(txn: Transaction, partition: int) -> int:
     epoch = layout.decode_int(txn.get(layout.epoch_key(partition))) + 1
     txn.put(layout.epoch_key(partition), layout.encode_int(epoch))
@@ -346,13 +325,12 @@ def _next_epoch(txn: Transaction, partition: int) -> int:
 
 
 def _decoded(txn: Transaction, part: _Pending) -> pl.DataFrame:
-    """The events that are due; batches that cannot be decoded become dead letters."""
+    """The events from the applied offset on; batches that cannot be decoded become dead letters."""
     frame, undecodable = decoded(part.batches, part.source)
     for batch, reason in ((letter.batch, f"cannot be decoded: {letter.reason}") for letter in undecodable):
         letter = DeadLetter(part.source.name, part.partition, batch.first_offset, batch.count, reason, batch.arrival_us)
         bury_payload(txn, letter, batch.payload)
-    is_whole = part.batches[0].first_offset >= part.offset and part.batches[-1].end_offset <= part.end
-    return frame if is_whole else frame.filter(pl.col(MINOR) >= part.offset, pl.col(MINOR) < part.end)
+    return frame.filter(pl.col(MINOR) >= part.offset) if part.batches[0].first_offset < part.offset else frame
 
 
 def _write(txn: Transaction, keys: Sequence[bytes], blobs: Sequence[bytes]) -> None:
