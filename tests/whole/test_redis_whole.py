@@ -21,8 +21,10 @@ from whole_data import FRAUDS, LIVE, START_US, load_history
 import twofold as tw
 from twofold.errors import LogMismatch, StoreUnavailable
 from twofold.runtime.restoring import new_worker
+from twofold.runtime.running import due_views
 from twofold.runtime.supervisor import processes_of
 from twofold.settings import Settings
+from twofold.store.redis import RedisStore
 
 NUMBERS = itertools.count()
 PARTITIONS = 3
@@ -74,6 +76,14 @@ def test_every_answer_is_that_of_the_embedded_store(on_redis: Any, tmp_path: Pat
             opened.catch_up()
         assert answers(on_redis) == answers(embedded)
         assert len(on_redis.home.store.generations()) == len(embedded.home.store.generations())
+
+
+def test_the_schedule_reads_all_views_at_once(on_redis: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    reads: list[int] = []
+    read = RedisStore.read
+    monkeypatch.setattr(RedisStore, "read", lambda store, keys: reads.append(len(keys)) or read(store, keys))  # type: ignore[func-returns-value]
+    assert due_views(on_redis) == []
+    assert reads == [1 + PARTITIONS]
 
 
 def test_two_homes_of_one_name_are_told_apart(on_redis: Any, tmp_path: Path, clock: tw.ManualClock) -> None:

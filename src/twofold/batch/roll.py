@@ -30,9 +30,14 @@ def pointer_of(snapshot: Snapshot, view: ViewPlan) -> Pointer:
     return layout.decode_pointer(raw)
 
 
+def place_keys(view: ViewPlan, partitions: int) -> list[bytes]:
+    """Entries of the places of a view in all partitions."""
+    return [layout.place_key(view.version, partition) for partition in range(partitions)]
+
+
 def places_of(snapshot: Snapshot, view: ViewPlan, partitions: int) -> list[Place]:
     """The places of a view in all partitions; raises NotBuilt where the speed layer does not follow it in one of them."""
-    raws = snapshot.multi_get([layout.place_key(view.version, partition) for partition in range(partitions)])
+    raws = snapshot.multi_get(place_keys(view, partitions))
     places = [layout.decode_place(raw) for raw in raws if raw is not None]
     if len(places) < partitions:
         raise _not_followed(view)
@@ -60,19 +65,19 @@ def has_moved_on(snapshot: Snapshot, view: ViewPlan, partitions: int, history: t
     pointer = pointer_of(snapshot, view)
     if pointer.generation is None or pointer.closing is not None or pointer.history != history:
         return True
-    if is_torn(snapshot, view, pointer, partitions):
+    if is_torn(view, pointer, snapshot.multi_get(place_keys(view, partitions))):
         return True
     applied = layout.by_source([_applied(snapshot, view, partition) for partition in range(partitions)])
     return pointer.cut != applied or (view.refresh is not None and pointer.base_us < previous_fire(view.refresh, now_us))
 
 
-def is_torn(snapshot: Snapshot, view: ViewPlan, pointer: Pointer, partitions: int) -> bool:
-    """Whether readers of a built view find no deltas that begin where its generation ends (see `layout.is_seamless`)."""
-    if view.mode != "hybrid":
-        return False
-    raws = snapshot.multi_get([layout.place_key(view.version, partition) for partition in range(partitions)])
-    places = [layout.decode_place(raw) for raw in raws if raw is not None]
-    return len(places) == partitions and not layout.is_seamless(pointer, places)
+def is_torn(view: ViewPlan, pointer: Pointer, places: Sequence[bytes | None]) -> bool:
+    """Whether readers of a built view find no deltas that begin where its generation ends (see `layout.is_seamless`).
+
+    `places` are the entries of `place_keys`.
+    """
+    found = [layout.decode_place(raw) for raw in places if raw is not None]
+    return view.mode == "hybrid" and len(found) == len(places) and not layout.is_seamless(pointer, found)
 
 
 def _applied(snapshot: Snapshot, view: ViewPlan, partition: int) -> tuple[int, ...]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 import sys
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING
 
 from twofold.errors import Busy, Unavailable
@@ -148,21 +149,26 @@ def due_views(project: Opened) -> list[str]:
 
     So are those without a generation, or with deltas that do not begin where it ends: the project is new, or servers have lost something.
     """
+    from twofold.batch.roll import place_keys
+
     home, now_us = project.home, project.home.clock.now_us()
+    views = [view.plan for view in project.compiled.views.values()]
+    keys = [[layout.pointer_key(view.version), *place_keys(view, home.log.partitions)] for view in views]
     with home.store.snapshot() as snapshot:
-        return [view.plan.name for view in project.compiled.views.values() if _is_due(home, snapshot, view.plan, now_us)]
+        stored = iter(snapshot.multi_get(list(itertools.chain(*keys))))
+        found = [list(itertools.islice(stored, len(mine))) for mine in keys]
+        return [view.name for view, (raw, *places) in zip(views, found, strict=True) if _is_due(home, snapshot, view, raw, places, now_us)]
 
 
-def _is_due(home: Home, snapshot: Snapshot, view: ViewPlan, now_us: int) -> bool:
+def _is_due(home: Home, snapshot: Snapshot, view: ViewPlan, raw: bytes | None, places: Sequence[bytes | None], now_us: int) -> bool:
     from twofold.batch.roll import has_moved_on, history_versions, is_torn
 
-    raw = snapshot.get(layout.pointer_key(view.version))
     pointer = None if raw is None else layout.decode_pointer(raw)
     if pointer is None or pointer.generation is None:
         return view.mode != "stream"
     if view.is_static:
         return False
-    if is_torn(snapshot, view, pointer, home.log.partitions):
+    if is_torn(view, pointer, places):
         return True
     has_fired = pointer.base_us < previous_fire(view.refresh or HYBRID_REFRESH, now_us)
     return has_fired and has_moved_on(snapshot, view, home.log.partitions, history_versions(home.tables, view), now_us)
