@@ -21,7 +21,7 @@ META = b"\xff\xff"
 """The shard of what the partitions share."""
 
 MEMBERS = b"\xff\xfe"
-"""The shard in which workers say that they live: it changes all the time, so nothing else lies there."""
+"""The shard in which workers, and who does a task, say that they live: it changes all the time, so nothing else lies there."""
 
 LOG_UUID = META + b"m/log"
 PARTITIONS = META + b"m/partitions"
@@ -135,6 +135,11 @@ def epoch_key(partition: int) -> bytes:
 def member_key(member: str) -> bytes:
     """Entry in which a worker says that it lives (see `stream.shares`)."""
     return MEMBERS + b"w/" + member.encode()
+
+
+def task_key(task: str) -> bytes:
+    """Entry in which who does a task says that it lives (see `stream.leases`)."""
+    return MEMBERS + b"t/" + task.encode()
 
 
 def pointer_key(version: str) -> bytes:

@@ -21,6 +21,7 @@ from twofold.plan import layout
 from twofold.plan.inputs import STAMP, all_rows, as_history, stamped
 from twofold.plan.serving import SourcePlan
 from twofold.progress import Progress, silent
+from twofold.runtime.tasks import alone
 from twofold.store.base import Transaction, commit
 from twofold.stream.duplicates import drop_loaded_ids, least_pending, loaded_ids, take_loaded_ids, write_loaded_ids
 from twofold.tables.base import Reading
@@ -41,7 +42,7 @@ def load(project: Opened, source: str, table: Any, at_us: int | None, progress: 
     frame, taken = conform_loaded(plan, table, at_us)
     content = content_of(frame, str(sorted(taken)) if taken else "")
     tables = project.home.tables
-    with project.home.lock("load", LOCK_WAIT_S):
+    with alone(project.home, "load", LOCK_WAIT_S, progress) as progress:
         if taken:
             return load_snapshots(tables, plan, frame, taken, content)
         if not _has_ids(plan):
@@ -73,7 +74,7 @@ def finish_loads(project: Opened, sources: Iterable[str] | None = None, ids_only
     with contextlib.ExitStack() as stack:
         try:
             if due:
-                stack.enter_context(project.home.lock("load", wait_s))
+                stack.enter_context(alone(project.home, "load", wait_s))
         except Busy:
             if wait_s:
                 raise

@@ -115,8 +115,9 @@ class Opened:
         from twofold.batch.generation import Builder
         from twofold.runtime.loading import finish_loads
         from twofold.runtime.running import has_worker
+        from twofold.runtime.tasks import alone
 
-        with self.home.lock("build", _BUILD_WAIT_S):
+        with alone(self.home, "build", _BUILD_WAIT_S, progress) as progress:
             finish_loads(self)
             if not has_worker(self.home):
                 self.catch_up()

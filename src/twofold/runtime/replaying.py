@@ -14,6 +14,7 @@ from twofold.instants import to_us
 from twofold.plan.counting import FUTURE_TOLERANCE_US
 from twofold.plan.layout import dead_letter_key
 from twofold.plan.serving import SourcePlan
+from twofold.runtime.tasks import alone
 from twofold.store.base import commit
 from twofold.stream.dead_letters import DeadLetter, dead_letters
 
@@ -75,7 +76,7 @@ def content_of(letter: DeadLetter) -> str:
 
 def replay(project: Opened, source: str, places: Collection[Place] | None, rows: Mapping[Place, Mapping[str, Any]]) -> Replayed:
     """What `Opened.replay` says."""
-    with project.home.lock("replay", LOCK_WAIT_S):
+    with alone(project.home, "replay", LOCK_WAIT_S):
         return _replay(project, source, places, rows)
 
 
@@ -110,7 +111,7 @@ def _acceptable(project: Opened, plan: SourcePlan, letter: DeadLetter, row: Mapp
 
 def drop(project: Opened, source: str, places: Collection[Place] | None) -> int:
     """What `Opened.drop_dead_letters` says."""
-    with project.home.lock("replay", LOCK_WAIT_S):
+    with alone(project.home, "replay", LOCK_WAIT_S):
         letters = letters_of(project, source, places)
         for letter in letters:
             _delete(project, letter)
