@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -219,6 +220,41 @@ def test_a_load_notices_that_a_part_of_its_ids_was_lost_before_the_next(
             with pytest.raises(StoreUnavailable, match="as after a failover"):
                 opened.load("rides", ROWS)
         assert_loaded_once(opened)
+
+
+@pytest.mark.parametrize("parts", [1, 2, 3])
+def test_a_new_store_notices_that_a_part_of_the_archives_ids_was_lost_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, parts: int
+) -> None:
+    clock, home = ManualClock(to_us("2024-05-01T01:00:00Z")), tmp_path / "home"
+    monkeypatch.setattr(duplicates, "_IDS_PER_ENTRY", 2)
+    with loaded.open(home=home, clock=clock, partitions=1, retention="1m") as opened:
+        opened.append("rides", ROWS)
+        clock.advance("5m")
+        opened.append("rides", [ride("late")])
+        opened.build()
+        assert opened.home.log.start_offsets(["rides"]) == {("rides", 0): len(ROWS)}
+    shutil.rmtree(home / "store")
+    with loaded.open(home=home, clock=clock) as opened:
+        real, noted = base.commit, list[int]()
+        index = duplicates_prefix(Counted("rides", 0))
+
+        def commit(store: Store, work: Any) -> Any:
+            done = real(store, work)
+            noted.append(sum(key.startswith(index) for key in entries(opened)))
+            if noted[-1] == parts:
+                go_back(opened, {})
+            return done
+
+        with monkeypatch.context() as patch:
+            patch.setattr(duplicates, "commit", commit)
+            with pytest.raises(StoreUnavailable, match="as after a failover"):
+                opened.catch_up()
+        opened.append("rides", ROWS)
+        opened.build()
+        assert opened.features("places", ["a"])["n_all"].to_list() == [len(ROWS) + 1]
+        assert broken_promises(opened, []) == []
+        assert left_over(opened) == []
 
 
 def test_the_status_of_a_store_of_another_log_says_so(tmp_path: Path) -> None:

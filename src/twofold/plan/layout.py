@@ -231,9 +231,9 @@ def history_edition_key(source: str) -> bytes:
     return META + b"e/" + source.encode()
 
 
-def noting_key(source: str) -> bytes:
-    """Entry that the last commit of an edition of loaded history's ids left, as long as it is being written."""
-    return META + b"n/" + source.encode()
+def noting_key(index: Counted) -> bytes:
+    """Entry that the last commit left which noted ids in an index, as long as there are more to come."""
+    return _shard(index.partition) + b"n/" + index.source.encode()
 
 
 def loading_key(source: str) -> bytes:

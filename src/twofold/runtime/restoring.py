@@ -18,8 +18,10 @@ from twofold.plan.layout import Counted
 from twofold.plan.serving import SourcePlan
 from twofold.runtime.loading import LOCK_WAIT_S, finish_loads
 from twofold.runtime.lost_tail import refuse_archive_beyond
+from twofold.runtime.tasks import alone
+from twofold.store.applied import applied_offsets
 from twofold.store.base import Transaction, commit
-from twofold.stream.duplicates import remember
+from twofold.stream.duplicates import NotedIds, write_ids
 from twofold.stream.worker import Worker
 
 if TYPE_CHECKING:
@@ -27,14 +29,18 @@ if TYPE_CHECKING:
 
 
 def new_worker(project: Opened) -> Worker:
-    """A worker of the home, whose caller has the lock for it. A new store begins where the log begins."""
+    """A worker of the home, whose caller has the lock for it. A new store begins where the log begins.
+
+    Raises StoreUnavailable where it loses meanwhile, as in a failover, what it is to know; then nothing has begun.
+    """
     home = project.home
     with home.store.snapshot() as snapshot:
         is_new = snapshot.get(layout.LOG_UUID) is None
     if is_new:
-        for source in project.compiled.sources.values():
-            if source.time is not None:
-                _begin(project, source)
+        with alone(home, "restore", LOCK_WAIT_S):
+            for source in project.compiled.sources.values():
+                if source.time is not None:
+                    _begin(project, source)
     finish_loads(project, ids_only=True, wait_s=LOCK_WAIT_S if is_new else 0.0)
     return Worker(project.compiled, home.log, home.store, home.bell)
 
@@ -51,19 +57,19 @@ def _begin(project: Opened, source: SourcePlan) -> None:
                 f"the archive has {source.name}/{partition} up to offset {archived}, but the log begins at {start}: the events between "
                 "are in neither; restore the tables or the log from a copy"
             )
-    begun = {partition: start for (_, partition), start in starts.items() if start > 0}
+    with home.store.snapshot() as snapshot:
+        known = applied_offsets(snapshot, starts)
+    begun = {partition: start for (_, partition), start in starts.items() if start > 0 == known[source.name, partition]}
     if not begun:
         return
     ids = _ids(project, source, tuple(starts[source.name, partition] for partition in range(home.log.partitions)))
     for partition, start in begun.items():
         of_partition = ids.filter(pl.col(MAJOR) == LOG_ORDER + partition).sort(STAMP)
+        written = write_ids(home.store, Counted(source.name, partition), of_partition["id"], of_partition[STAMP].to_list())
 
-        key = layout.offset_key(source.name, partition)
-        remember(home.store, Counted(source.name, partition), of_partition["id"], of_partition[STAMP].to_list(), before=key)
-
-        def begin(txn: Transaction, key: bytes = key, start: int = start) -> None:
-            if txn.get(key) is None:
-                txn.put(key, layout.encode_int(start))
+        def begin(txn: Transaction, written: NotedIds = written, partition: int = partition, start: int = start) -> None:
+            written.end(txn)
+            txn.put(layout.offset_key(source.name, partition), layout.encode_int(start))
 
         commit(home.store, begin)
 

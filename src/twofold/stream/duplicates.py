@@ -92,12 +92,6 @@ def loaded_ids(snapshot: Snapshot, source: str) -> Counted | None:
     return Counted(source, None, edition) if edition else None
 
 
-def remember(store: Store, index: Counted, ids: pl.Series, stamps: Sequence[int], before: bytes) -> None:
-    """Note ids, none of them null, with the stamps of their counted events, in ascending order; nothing once there is an entry `before`."""
-    for note in _notes(index, ids, stamps):
-        commit(store, lambda txn, note=note: note(txn) if txn.get(before) is None else None)  # type: ignore[misc]
-
-
 def _notes(index: Counted, ids: pl.Series, stamps: Sequence[int]) -> Iterator[Callable[[Transaction], None]]:
     """What notes ids, in parts, for a long commit holds up others; what was noted already changes nothing."""
     for first in range(0, len(stamps), _IDS_PER_ENTRY):
@@ -131,8 +125,8 @@ def least_pending(snapshot: Snapshot, log: EventLog, source: str, now_us: int) -
 
 
 @dataclass
-class LoadedIds:
-    """An edition of loaded history's ids on its way, many commits: none of them may be missing when it is taken.
+class NotedIds:
+    """Ids on their way into an index, many commits: none of them may be missing when the index is taken.
 
     Servers that fail over lose the last commits of a shard, in order. So each leaves a mark, which the next one must find.
     """
@@ -141,26 +135,37 @@ class LoadedIds:
     _mark: bytes | None = None
 
     def commit(self, store: Store, work: Callable[[Transaction], T]) -> T:
-        """What `work` returns, committed after all that this edition has committed; raises StoreUnavailable where some of that is lost."""
+        """What `work` returns, committed after all that was committed so; raises StoreUnavailable where some of that is lost."""
         mark = secrets.token_bytes(_MARK_BYTES)
 
         def marked(txn: Transaction) -> T:
-            if self._mark is not None:
-                self.check(txn)
-            txn.put(layout.noting_key(self.index.source), mark)
+            self._check(txn)
+            txn.put(layout.noting_key(self.index), mark)
             return work(txn)
 
         done = commit(store, marked)
         self._mark = mark
         return done
 
-    def check(self, txn: Transaction) -> None:
-        """Raises StoreUnavailable where the last commit of this edition is not the last one of all."""
-        if txn.get(layout.noting_key(self.index.source)) != self._mark:
-            raise StoreUnavailable(f"the store has lost ids that were loaded into {self.index.source!r}, as after a failover; try again")
+    def end(self, txn: Transaction) -> None:
+        """The commit after which the index is taken; raises StoreUnavailable where some of its ids are lost."""
+        self._check(txn)
+        txn.delete(layout.noting_key(self.index))
+
+    def _check(self, txn: Transaction) -> None:
+        if self._mark is not None and txn.get(layout.noting_key(self.index)) != self._mark:
+            raise StoreUnavailable(f"the store has lost ids of {self.index.source!r} that were noted, as after a failover; try again")
 
 
-def write_loaded_ids(store: Store, source: SourcePlan, history: pl.DataFrame, since_us: int) -> LoadedIds:
+def write_ids(store: Store, index: Counted, ids: pl.Series, stamps: Sequence[int]) -> NotedIds:
+    """Note ids, none of them null, with the stamps of their counted events, in ascending order. Only one may write at a time."""
+    written = NotedIds(index)
+    for note in _notes(index, ids, stamps):
+        written.commit(store, note)
+    return written
+
+
+def write_loaded_ids(store: Store, source: SourcePlan, history: pl.DataFrame, since_us: int) -> NotedIds:
     """Note the ids of loaded history that a log event of an arrival from `since_us` on could repeat, of rows that count.
 
     `history` are all rows of all versions, those about to be loaded included. The index is a new one, which nobody looks at before
@@ -170,7 +175,7 @@ def write_loaded_ids(store: Store, source: SourcePlan, history: pl.DataFrame, si
     assert source.dedupe_us is not None
     with store.snapshot() as snapshot:
         current = decode_int(snapshot.get(history_edition_key(source.name)))
-    written = LoadedIds(Counted(source.name, None, current + 1))
+    written = NotedIds(Counted(source.name, None, current + 1))
     for left_over in (current - 1, current + 1):
         while written.commit(store, partial(_drop_some, source=source.name, edition=left_over)):
             pass
@@ -181,13 +186,12 @@ def write_loaded_ids(store: Store, source: SourcePlan, history: pl.DataFrame, si
     return written
 
 
-def take_loaded_ids(txn: Transaction, written: LoadedIds) -> None:
+def take_loaded_ids(txn: Transaction, written: NotedIds) -> None:
     """From this commit on the ids of loaded history are those; `drop_loaded_ids` is due for the edition before.
 
     Raises StoreUnavailable where servers have lost some of them.
     """
-    written.check(txn)
-    txn.delete(layout.noting_key(written.index.source))
+    written.end(txn)
     txn.put(history_edition_key(written.index.source), encode_int(written.index.edition))
 
 
