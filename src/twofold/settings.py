@@ -26,7 +26,8 @@ class Settings:
     and builds may hold of a source's events at once, by estimate; the rest waits in files under the home. `kafka` are options of its
     client, `sources` the topics that hold the events of a source already (see `log.kafka_settings`). `retention` is how long the embedded
     log keeps events that a build has archived, as in "7d"; None keeps all. While more than `max_lag_events` are not applied, or less than
-    `min_free_mb` of the home's disk is free, replicas take no events; 0 turns a bound off.
+    `min_free_mb` of the home's disk is free, replicas take no events; a worker that has done nothing for `max_stall_s` seconds leaves its
+    partitions to others. 0 turns a bound off.
     """
 
     home: Path = field(default=Path(".twofold"))
@@ -43,6 +44,7 @@ class Settings:
     retention: str | None = None
     max_lag_events: int = 5_000_000
     min_free_mb: int = 256
+    max_stall_s: int = 60
     host: str = "127.0.0.1"
     port: int = 8000
     kafka: Mapping[str, Any] = field(default_factory=dict)
@@ -68,8 +70,8 @@ class Settings:
                 raise DefinitionError("retention is of the embedded log; how long Kafka keeps events is retention.ms of its topics")
         if self.memory_mb < 1:
             raise DefinitionError(f"memory_mb = {self.memory_mb}; it is at least 1")
-        if self.max_lag_events < 0 or self.min_free_mb < 0:
-            raise DefinitionError("max_lag_events and min_free_mb are at least 0, which turns the bound off")
+        if min(self.max_lag_events, self.min_free_mb, self.max_stall_s) < 0:
+            raise DefinitionError("max_lag_events, min_free_mb and max_stall_s are at least 0, which turns the bound off")
         if not 0 <= self.port <= 65535:
             raise DefinitionError(f"port = {self.port}; it is from 0 to 65535")
         if min(self.replicas, self.workers) < 1 or (self.partitions is not None and not 1 <= self.partitions <= 1024):
@@ -154,6 +156,6 @@ def as_environment(settings: Settings) -> dict[str, str]:
     }
 
 
-_NUMBERS = ("partitions", "replicas", "workers", "memory_mb", "port", "max_lag_events", "min_free_mb")
+_NUMBERS = ("partitions", "replicas", "workers", "memory_mb", "port", "max_lag_events", "min_free_mb", "max_stall_s")
 _TABLES = ("kafka", "sources")
 """Settings that are tables; as a variable each is a JSON object."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import json
 import os
 import random
 import signal
@@ -16,12 +17,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from confluent_kafka import Producer as Producing
+from confluent_kafka.admin import AdminClient, NewTopic
+from hanging import VARIABLE as HANGS
 from kafka_broker import KafkaBroker
 from redis_server import RedisServer, why_no_redis
 
 import twofold as tw
 from twofold.fail_points import VARIABLE
 from twofold.instants import to_us
+from twofold.log.base import Position
 from twofold.runtime.supervisor import processes_of
 from twofold.settings import Settings
 from twofold.stream.shares import members
@@ -235,6 +240,68 @@ def test_one_worker_three_then_two_under_load_and_one_that_is_stopped_and_comes_
     assert_sound(scaled, producer, clock)
     for before, after in itertools.pairwise(seen):
         assert all(after[place] >= offset for place, offset in before.items())
+
+
+def test_a_worker_that_hangs_leaves_its_partitions_to_others_and_takes_part_again_when_it_goes_on(
+    open_home: Open,
+    kafka: KafkaBroker,
+    redis_server: RedisServer,
+    clock: tw.ManualClock,
+    workers: Callable[[Any], Workers],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    """One of two hangs in a decoder of ours; its thread that beats does not."""
+    number, hangs = next(NUMBERS), tmp_path / "hangs"
+    topic, admin = f"hanging{number}.v1", AdminClient({"bootstrap.servers": kafka.servers, "log_level": 0})
+    admin.create_topics([NewTopic(topic, PARTITIONS)])[topic].result()
+    sources = {"orders": {"topic": topic, "format": "hanging:decode"}}
+    log, store = f"kafka://{kafka.servers}?prefix=hanging{number}.", f"{redis_server.url}?name=hanging{number}"
+    opened = open_home(log=log, store=store, sources=sources)
+    opened.build_missing()
+    group, sent, acknowledged = workers(opened), itertools.count(), list[tuple[str, list[str]]]()
+    producer = Producing({"bootstrap.servers": kafka.servers, "log_level": 0})
+
+    def send(count: int = 60) -> None:
+        clock.advance("1s")
+        for _ in range(count):
+            row = {"order": f"o{next(sent)}", "shop": "a", "price": 1.25, "at": clock.now_us()}
+
+            def note(_: object, message: Any, identity: str = str(row["order"])) -> None:
+                position = Position(opened.home.log.uuid, {("orders", message.partition()): message.offset() + 1})
+                acknowledged.append((str(position), [identity]))
+
+            stamp_ms = clock.now_us() // 1000
+            producer.produce(
+                topic, json.dumps(row).encode(), partition=len(acknowledged) % PARTITIONS, timestamp=stamp_ms, on_delivery=note
+            )
+            assert producer.flush(20) == 0
+
+    def all_is_applied() -> bool:
+        return applied_offsets(opened) == opened.home.log.end_offsets(["orders"])
+
+    common = {"TWOFOLD_SOURCES": json.dumps(sources), "PYTHONPATH": os.pathsep.join([str(FILE.parent), os.environ.get("PYTHONPATH", "")])}
+    first = group.start("first", **common, TWOFOLD_MAX_STALL_S="1", **{HANGS: str(hangs)})
+    group.start("second", **common)
+    until(lambda: group.are_shared_by("first", "second"), "shared")
+    send()
+    until(all_is_applied, "applied by both")
+    hangs.touch()
+    send()
+    until(lambda: group.are_shared_by("second"), "left by the one that hangs")
+    send()
+    until(all_is_applied, "applied by the other")
+    assert first.poll() is None
+    hangs.unlink()
+    until(lambda: group.are_shared_by("first", "second"), "shared again")
+    send()
+    until(all_is_applied, "applied by both again")
+    assert group.output("first").read_text().count("max_stall_s") == 1
+    assert group.output("second").read_text() == ""
+    assert broken_promises(opened, acknowledged) == []
+    counted = opened.features("everything", [()])["n_all"][0]
+    assert counted == len(acknowledged) == 240
+    assert counted_once(opened, "everything", "n_all", counted) == []
 
 
 def test_builds_under_traffic_with_several_workers(scaled: Any, clock: tw.ManualClock, workers: Callable[[Any], Workers]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import sys
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
@@ -43,17 +44,22 @@ def _watch(home: Home) -> Watch:
 @contextlib.contextmanager
 def membership(home: Home) -> Iterator[Membership]:
     """A member that beats in a thread of its own, so that long work is no silence; it leaves at the end of the block."""
-    member = new_id()
+    member, stall_s = new_id(), home.settings.max_stall_s
     with home.lock(_TASK + member, wait_s=1.0):
-        found = Membership(home.store, home.log.partitions, member, has_ended=functools.partial(has_ended_here, home))
+        ended_here = functools.partial(has_ended_here, home)
+        found = Membership(home.store, home.log.partitions, member, has_ended=ended_here, max_stall_s=stall_s)
 
         def beat() -> None:
+            hung = found.hangs
             try:
                 found.beat()
             except Unavailable:  # the store does not answer: neither does it to the others
                 pass
             except Exception as error:
                 found.failure = error
+            if found.hangs and not hung:
+                told = f"this worker has done nothing for {stall_s} s (max_stall_s): until it does, its partitions are for others"
+                print(told, file=sys.stderr, flush=True)
 
         try:
             found.beat()  # which takes the dead off the list: their locks have told what they knew
@@ -73,7 +79,7 @@ class Sharing:
 
     def __init__(self, home: Home, new_worker: Callable[[], Worker], member: Membership) -> None:
         self._home, self._new_worker, self._member = home, new_worker, member
-        self._worker, self._beats = new_worker(), 0
+        self._worker, self._beats, self._passes = new_worker(), 0, 0
 
     def apply_some(self) -> int:
         """Take over and leave partitions if the share is another, then apply what is next; returns the number of events.
@@ -84,11 +90,16 @@ class Sharing:
         member = self._member
         if member.failure is not None:
             raise member.failure
+        self._passes += 1
+        member.sign = self._sign
         if self._beats != member.beats:
             self._beats = member.beats
             self._adopt(member.share)
         member.partitions = tuple(self._worker.partitions)
         return self._worker.apply_some()
+
+    def _sign(self) -> object:
+        return self._passes, self._worker.steps
 
     def _adopt(self, share: frozenset[int]) -> None:
         self._worker.leave(set(self._worker.partitions) - share)
@@ -96,7 +107,9 @@ class Sharing:
             with self._home.store.snapshot() as snapshot:
                 is_lost = snapshot.get(LOG_UUID) is None
             if is_lost:  # servers that were emptied, or replaced: what a new store must know is not in it
+                self._member.sign = None  # that may take long
                 self._worker, new = self._new_worker(), share
+                self._member.sign = self._sign
             self._worker.take_over(new)
 
     def rest(self) -> None:

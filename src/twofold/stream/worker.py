@@ -77,6 +77,8 @@ class Worker:
         }
         changes = max((len(self._folders[source.name]) + (source.id is not None) for source in self._sources), default=1)
         self._max_events = max_events or _MOST_CHANGES // max(1, changes)
+        self.steps = 0
+        """Grows with every transaction that has ended, however it did: where it stays the same for long, the worker hangs."""
         self._fresh: dict[int, dict[int, int]] = {}
         self._epochs: dict[int, int] = {}
         self._heads, self._offsets = RecentBlobs(), dict[int, dict[str, int]]()
@@ -108,6 +110,7 @@ class Worker:
         mine = {partition: self._epochs[partition] for partition in partitions}
         register_views(self._store, [view.plan for view in self._project.views.values()], mine)
         fail_point("takeover.registered")
+        self.steps += 1
 
     def leave(self, partitions: Collection[int]) -> None:
         """Apply these partitions no more."""
@@ -150,6 +153,7 @@ class Worker:
                 if not self._store.has_many_writers:
                     raise
                 self.leave(partitions)
+            self.steps += 1
         return applied
 
     def _transactions(self, behind: Sequence[_Behind]) -> list[list[_Behind]]:
