@@ -22,6 +22,7 @@ from kafka_broker import KafkaBroker, why_missing
 import twofold as tw
 from twofold.errors import DataError, LogUnavailable
 from twofold.instants import to_us
+from twofold.log import avro as avro_of_log
 from twofold.stream.dead_letters import DeadLetter, dead_letters
 
 NUMBERS = itertools.count()
@@ -274,6 +275,27 @@ def test_an_avro_topic_with_a_schema_registry(
     for payload, reason in poison.items():
         assert reason in found[_base64(payload)]
     assert [handler.asked.count(f"/schemas/ids/{number}") for number in (7, 8)] == [1, 1]
+
+
+def test_a_schema_that_is_not_there_is_asked_for_once_in_a_while_and_found_when_it_comes(
+    kafka: KafkaBroker, opened: Callable[..., Any], topic: str, registry: tuple[str, type[Registry]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url, handler = registry
+    handle = opened(topic=topic, format="avro", schema_registry=url)
+    rows = [order(number) for number in range(40)]
+    records = [payload[:1] + (9).to_bytes(4, "big") + payload[5:] for payload in (avro(7, row) for row in rows)]
+    produce(kafka, topic, *records[:30])
+    handle.catch_up()
+    assert handler.asked == ["/schemas/ids/9"]
+    assert {letter.reason for letter in letters(handle)} == {f"cannot be decoded: schema 9 is not in the registry {url}"}
+    assert len(letters(handle)) == 30
+    monkeypatch.setitem(SCHEMAS, 9, SCHEMAS[7])
+    monkeypatch.setattr(avro_of_log, "_REFUSED_S", 0.0)
+    produce(kafka, topic, *records[30:])
+    handle.catch_up()
+    assert handler.asked == ["/schemas/ids/9"] * 2
+    assert totals(handle) == expected(*rows[30:])
+    assert len(letters(handle)) == 30
 
 
 @pytest.mark.parametrize(

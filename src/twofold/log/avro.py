@@ -5,6 +5,8 @@ from __future__ import annotations
 import functools
 import http.client
 import io
+import math
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping
@@ -20,6 +22,9 @@ from twofold.errors import DataError, DefinitionError, LogUnavailable
 _HEAD_BYTES = 5
 _TIMEOUT_S = 10.0
 _SCHEMA_NOT_FOUND = 40403
+_REFUSED_S = 3.0
+"""So long a schema that is not there, or cannot be used, is not asked for again: else each of its records would ask."""
+_MOST_REFUSED = 1024
 
 
 class _Answer(msgspec.Struct):
@@ -31,10 +36,20 @@ class _Answer(msgspec.Struct):
 
 def avro_decoder(registry: str) -> Callable[[bytes], Mapping[str, Any]]:
     """A function from payloads to their fields. It raises DataError for what is no Avro record, LogUnavailable without the registry."""
+    refused: dict[int, tuple[float, str]] = {}
 
     @functools.lru_cache(maxsize=1024)
     def schema(number: int) -> Any:
-        return _parsed(_fetched(registry, number), registry, number)
+        asked_s, why = refused.get(number, (-math.inf, ""))
+        if time.monotonic() < asked_s + _REFUSED_S:
+            raise DataError(why)
+        try:
+            return _parsed(_fetched(registry, number), registry, number)
+        except DataError as error:
+            if len(refused) >= _MOST_REFUSED:
+                refused.clear()
+            refused[number] = time.monotonic(), str(error)
+            raise
 
     def decode(payload: bytes) -> Mapping[str, Any]:
         if len(payload) < _HEAD_BYTES or payload[0] != 0:
