@@ -108,6 +108,19 @@ def test_events_of_a_topic_of_others_are_read_as_they_are(kafka: KafkaBroker, op
     assert log.read("s", 0, 0, 1)[0].format == JSON
 
 
+def test_tombstones_are_no_events_where_the_settings_say_so(kafka: KafkaBroker, prefix: str, topic: str) -> None:
+    produce(kafka, topic, None, b"one", b"", *[None] * 20, b"two", None, None)
+    table = {"topic": topic, "tombstones": "skip"}
+    log = KafkaLog(kafka_settings(f"kafka://{kafka.servers}?prefix={prefix}", {}, {"s": table}))
+    assert held(log) == [(1, b"one"), (2, b""), (23, b"two")]
+    assert log.end_offsets(["s"])["s", 0] == 26
+    for offset in (0, 1):
+        assert [batch.first_offset for batch in log.read("s", 0, offset, 1)] == [1]
+    assert [batch.first_offset for batch in log.read("s", 0, 3, 2)] == [23]
+    assert log.read("s", 0, 24, 10) == []
+    log.close()
+
+
 def test_appending_to_a_topic_with_fewer_partitions_says_where_the_events_are(opened: Callable[..., KafkaLog], topic: str) -> None:
     log = opened(partitions=4, foreign=topic)
     assert log.append(events(b"a", partition=3), 10**15).offsets == {("s", 0): 1}
@@ -526,6 +539,7 @@ def until(condition: Callable[[], bool]) -> None:
         ("kafka://a:1", {}, {"s": {"topic": "t", "format": "xml"}}, "format = 'xml'"),
         ("kafka://a:1", {}, {"s": {"topic": "t", "format": "avro"}}, "schema_registry"),
         ("kafka://a:1", {}, {"s": {"topic": "t", "absent": "zero"}}, "absent = 'zero'"),
+        ("kafka://a:1", {}, {"s": {"topic": "t", "tombstones": "delete"}}, "tombstones = 'delete'"),
     ],
 )
 def test_settings_that_cannot_be_meant_are_told(url: str, options: dict[str, Any], sources: dict[str, Any], text: str) -> None:

@@ -23,7 +23,9 @@ import twofold as tw
 from twofold.errors import DataError, LogUnavailable
 from twofold.instants import to_us
 from twofold.log import avro as avro_of_log
+from twofold.runtime.facts import facts_of
 from twofold.stream.dead_letters import DeadLetter, dead_letters
+from twofold.testing.faults import broken_promises
 
 NUMBERS = itertools.count()
 SECOND_US = 1_000_000
@@ -69,7 +71,7 @@ def opened(kafka: KafkaBroker, tmp_path: Path, clock: tw.ManualClock) -> Iterato
         handle.close()
 
 
-def produce(kafka: KafkaBroker, topic: str, *payloads: bytes) -> None:
+def produce(kafka: KafkaBroker, topic: str, *payloads: bytes | None) -> None:
     """As somebody else does it: keys and partitions of his own, the broker's clock far from ours."""
     producer = Producer({"bootstrap.servers": kafka.servers, "log_level": 0})
     for number, payload in enumerate(payloads):
@@ -164,6 +166,29 @@ def _base64(payload: bytes) -> str:
     import base64
 
     return base64.b64encode(payload).decode()
+
+
+@pytest.mark.parametrize("tombstones", ["error", "skip"])
+def test_tombstones_are_dead_letters_or_no_events_and_the_balance_holds(
+    kafka: KafkaBroker, opened: Callable[..., Any], topic: str, tombstones: str, clock: tw.ManualClock
+) -> None:
+    handle = opened(topic=topic, tombstones=tombstones)
+    rows = [order(number) for number in range(10)]
+    payloads = [json.dumps(row).encode() for row in rows]
+    produce(kafka, topic, None, *payloads[:5], None, None, *payloads[5:], *[None] * 6)
+    handle.catch_up()
+    buried = 9 if tombstones == "error" else 0
+    assert totals(handle) == expected(*rows) == by_history(handle, clock)
+    assert len(letters(handle)) == buried
+    assert all("see `tombstones` of [sources.<name>]" in letter.reason for letter in letters(handle))
+    facts, _ = facts_of(handle.home, ["orders"])
+    assert sum(part.counts.events for part in facts) == len(rows) + buried
+    assert sum(part.counts.applied for part in facts) == len(rows)
+    assert sum(part.counts.undecodable for part in facts) == buried
+    assert sum(part.lag for part in facts) == 0
+    handle.build()
+    assert totals(handle) == expected(*rows) == by_history(handle, clock)
+    assert broken_promises(handle, []) == []
 
 
 def test_absent_fields_may_be_null(kafka: KafkaBroker, opened: Callable[..., Any], topic: str) -> None:

@@ -86,7 +86,10 @@ class KafkaLog:
         return topic
 
     def read(self, source: str, partition: int, offset: int, max_events: int) -> list[RecordBatch]:
-        """Events from `offset` on, one a batch; see `EventLog.read`. Records of aborted transactions are no events."""
+        """Events from `offset` on, one a batch; see `EventLog.read`.
+
+        Records of aborted transactions are no events, nor, where the topic's settings say so, tombstones.
+        """
         check_place(source, partition, self.partitions)
         self._clients.refuse_misuse()
         topic = self._topics.topics([source])[0]
@@ -100,12 +103,16 @@ class KafkaLog:
             check_offset(self.uuid, source, partition, offset, end)
             if offset == end:
                 return []
-        try:
-            messages, floor_ms = self._following.read(place, offset, end, max(1, max_events))
-        except LogMismatch:
-            self._explain(source, topic, partition, offset)
-            raise
-        return _batches(source, partition, topic, messages, floor_ms)
+        batches: list[RecordBatch] = []
+        while not batches and offset < end:
+            try:
+                messages, floor_ms = self._following.read(place, offset, end, max(1, max_events))
+            except LogMismatch:
+                self._explain(source, topic, partition, offset)
+                raise
+            batches = _batches(source, partition, topic, messages, floor_ms)
+            offset = messages[-1].offset() + 1 if messages else end
+        return batches
 
     def _explain(self, source: str, topic: Topic, partition: int, offset: int) -> None:
         """Why the broker refuses an offset: the topic is another one, the events are gone, or it has lost its end."""
@@ -201,6 +208,8 @@ def _batches(source: str, partition: int, topic: Topic, messages: Sequence[Recei
     for message in messages:
         stamp_ms = timestamp_ms(message)
         floor_ms = max(floor_ms, stamp_ms)
+        if topic.skips_tombstones and message.value() is None:
+            continue
         accepted_us = stamp_ms * 1000
         for name, value in message.headers() or ():
             if name == ACCEPTED and value is not None and len(value) == 8:

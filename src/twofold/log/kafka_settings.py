@@ -30,10 +30,14 @@ _PROMISES = {
 
 @dataclass(frozen=True)
 class ForeignTopic:
-    """A topic that exists already, with keys, partitions and a format of its own."""
+    """A topic that exists already, with keys, partitions and a format of its own.
+
+    `skips_tombstones`: a record without a value is no event, as a marker of a transaction is none.
+    """
 
     name: str
     format: Format
+    skips_tombstones: bool = False
 
 
 @dataclass(frozen=True)
@@ -66,7 +70,7 @@ def kafka_settings(url: str, options: Mapping[str, Any], sources: Mapping[str, A
     return KafkaSettings(parts.netloc, query.get("prefix", _DEFAULT_PREFIX), dict(options), topics)
 
 
-_FIELDS = ("topic", "format", "schema_registry", "absent")
+_FIELDS = ("topic", "format", "schema_registry", "absent", "tombstones")
 
 
 def _foreign_topic(source: str, table: Mapping[str, Any]) -> ForeignTopic:
@@ -77,10 +81,13 @@ def _foreign_topic(source: str, table: Mapping[str, Any]) -> ForeignTopic:
     kind, registry, absent = table.get("format", "json"), table.get("schema_registry"), table.get("absent", "error")
     if absent not in ("error", "null"):
         raise DefinitionError(f'{where} absent = {absent!r}; it is "error" (an event that lacks a field is a dead letter) or "null"')
+    tombstones = table.get("tombstones", "error")
+    if tombstones not in ("error", "skip"):
+        raise DefinitionError(f'{where} tombstones = {tombstones!r}; it is "error" (a record without a value is a dead letter) or "skip"')
     if kind not in ("json", "avro") and not (isinstance(kind, str) and ":" in kind):
         raise DefinitionError(f'{where} format = {kind!r}; it is "json", "avro", or "package.module:function" of a decoder of yours')
     if (kind == "avro") != (registry is not None):
         raise DefinitionError(
             f'{where} schema_registry = "http://..." belongs to format = "avro"; got format {kind!r}, registry {registry!r}'
         )
-    return ForeignTopic(str(table["topic"]), Format(kind, registry, absent == "null"))
+    return ForeignTopic(str(table["topic"]), Format(kind, registry, absent == "null"), tombstones == "skip")

@@ -42,6 +42,7 @@ class Topic:
     name: str
     partitions: int
     format: Format
+    skips_tombstones: bool
 
 
 @dataclass(frozen=True)
@@ -150,7 +151,8 @@ class Topics:
                 f"topic {registered.topic!r} of {source!r} has {described.partitions} partitions, this log {self.partitions}; set "
                 f"`partitions` to at least {described.partitions} when the log is made (another prefix makes a new one)"
             )
-        topic = Topic(registered.topic, described.partitions, JSON_OF_OURS if foreign is None else foreign.format)
+        format, skips = (JSON_OF_OURS, False) if foreign is None else (foreign.format, foreign.skips_tombstones)
+        topic = Topic(registered.topic, described.partitions, format, skips)
         self._topics[source] = topic, time.monotonic()
         return topic
 

@@ -23,6 +23,7 @@ Decode = Callable[[bytes], Mapping[str, Any]]
 
 _FEW = 8
 """So few records are looked at one by one where one of them is refused."""
+_NO_VALUE = "; the record has no value: if it is a tombstone, see `tombstones` of [sources.<name>]"
 
 
 def single_appends(source: SourcePlan, columns: Mapping[str, Values], partitions: int) -> list[Append]:
@@ -91,7 +92,7 @@ def _reason(payload: bytes, format: Format, source: SourcePlan, error: Exception
     try:
         row = _decode(format)(payload)
     except Undecoded as undecoded:
-        return str(undecoded)
+        return f"{undecoded}{'' if payload else _NO_VALUE}"
     for name, kind in source.stored.items():
         if name not in row:
             if not format.fills_absent:
