@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import msgspec
 
 from twofold.plan.layout import shard
+
+Failures = Counter[tuple[str, str, str]]
+"""How many calls of aggregates of people's own have failed, by view, feature and call (`add`, `merge`, ...)."""
 
 
 class Counts(msgspec.Struct):
@@ -42,3 +47,19 @@ def encode_counts(counts: Counts) -> bytes:
 def decode_counts(raw: bytes | None) -> Counts:
     """The counts of an entry; zeros where there is none."""
     return Counts() if raw is None else msgspec.json.decode(raw, type=Counts)
+
+
+def failures_key(partition: int) -> bytes:
+    """Entry of the calls that have failed while a partition's events were folded; it commits with the applied offset."""
+    return shard(partition) + b"c_failures"
+
+
+def encode_failures(failures: Failures) -> bytes:
+    """The entry of failures."""
+    return msgspec.json.encode(sorted((*name, count) for name, count in failures.items()))
+
+
+def decode_failures(raw: bytes | None) -> Failures:
+    """The failures of an entry; none where there is none."""
+    found = [] if raw is None else msgspec.json.decode(raw, type=list[tuple[str, str, str, int]])
+    return Counter({(view, feature, call): count for view, feature, call, count in found})

@@ -11,6 +11,7 @@ from twofold.algebra import heads, tiles
 from twofold.algebra.heads import HEAD_EVENTS
 from twofold.algebra.programme import new_areas
 from twofold.plan.compile import CompiledView
+from twofold.plan.counts import Failures
 from twofold.plan.folding import ViewFolder, blobs_of, joined
 from twofold.plan.inputs import all_prepared
 from twofold.plan.key_order import keyed
@@ -62,6 +63,10 @@ class DeltaFolder:
                 blobs[i] = head
             yield BODY, bodies
         yield HEAD, blobs
+
+    def failures(self) -> Failures:
+        """How many calls of a person's code have failed here."""
+        return Failures() if self._whole is None else self._whole.failures()
 
     def _sealed(self, bodies: Sequence[bytes | None], full: Sequence[bytes], now_us: int) -> tuple[list[bytes], list[bytes]]:
         """The new bodies, and what stays in the heads, of keys whose heads are full."""

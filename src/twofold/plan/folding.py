@@ -14,6 +14,7 @@ import polars as pl
 from twofold.algebra import tiles
 from twofold.algebra.programme import new_areas
 from twofold.plan.compile import CompiledView
+from twofold.plan.counts import Failures
 from twofold.plan.inputs import TIME, Words, all_prepared, event_words
 from twofold.plan.key_order import KeyedEvents, KeyOrder, encoded_keys, in_key_order, keyed
 from twofold.plan.merge import programme_of
@@ -51,6 +52,10 @@ class ViewFolder:
         ready = all_prepared(self._branches, {branch.source: frame for branch in self._branches})
         events = keyed(self.view.plan, ready if before_us is None else ready.filter(pl.col(TIME) < before_us))
         return self._fold(events, stored(events.keys), now_us, keeps_raw) if events.keys else []
+
+    def failures(self) -> Failures:
+        """How many calls of a person's code have failed here."""
+        return Failures() if self._opaque is None else self._opaque.failures()
 
     def _fold(self, events: KeyedEvents, old: Sequence[bytes | None], now_us: int, keeps_raw: bool) -> list[tuple[bytes, bytes]]:
         old_words, old_starts = joined(old)

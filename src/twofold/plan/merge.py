@@ -14,6 +14,7 @@ from twofold.algebra.programme import Slot, Wanted, Words, assemble, new_areas
 from twofold.algebra.windows import SLACK_US, Levels
 from twofold.instants import BEGIN_US, US_PER_SECOND
 from twofold.plan.answers import Answer, Decoding
+from twofold.plan.counts import Failures
 from twofold.plan.own import OpaquePart, compiled_part, meaning_of, opaque_part
 from twofold.plan.serving import FeaturePlan, SlotPlan, ViewPlan
 
@@ -108,6 +109,10 @@ class ViewReader:
         if self._opaque is None:
             return answer
         return self._with_opaque(answer, self._opaque, [blob for blob in blobs if blob], t_us, unlike_present >= 0, is_stale)
+
+    def failures(self) -> Failures:
+        """How many calls of a person's code have failed here."""
+        return Failures() if self._opaque is None else self._opaque.failures()
 
     def _with_opaque(self, answer: Answer, opaque: OpaquePart, parts: Sequence[bytes], t_us: int, is_exact: bool, is_stale: bool) -> Answer:
         """The answer with the opaque features in their places."""

@@ -7,6 +7,7 @@ header are the number of compiled words and of the part's bytes. Compiled code n
 from __future__ import annotations
 
 import struct
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -19,6 +20,7 @@ from twofold.algebra.base import Aggregate, aggregate
 from twofold.algebra.guarded import Guarded
 from twofold.algebra.own import OPAQUE, class_of_source
 from twofold.algebra.words import WIDE_TYPES, decode_any
+from twofold.plan.counts import Failures
 from twofold.plan.serving import FeaturePlan, ViewPlan
 
 Words = NDArray[np.int64]
@@ -66,6 +68,7 @@ class OpaquePart:
         first = len(plan.slots) - sum(slot.state == OPAQUE for slot in plan.slots)
         of_slot = {feature.slot: feature for feature in reversed(self.features)}
         slots = [opaque.Slot(guarded(plan, of_slot[i]), plan.slots[i].input) for i in range(first, len(plan.slots))]
+        self._names = [(plan.name, of_slot[i].name) for i in range(first, len(plan.slots))]
         self._types = [item.type for item in plan.inputs]
         self.programme = opaque.Programme(
             slots,
@@ -89,6 +92,11 @@ class OpaquePart:
         """(value, status code) of each of `features` at t from a key's blobs, none of them empty."""
         parts = [part for part in map(self._part_of, blobs) if part is not None]
         return opaque.read(self.programme, parts, t_us)
+
+    def failures(self) -> Failures:
+        """How many calls of a person's code have failed; of features that share a state, under the first one's name."""
+        failed = [(name, dict(slot.aggregate.failures)) for name, slot in zip(self._names, self.programme.slots, strict=True)]
+        return Counter({(*name, call): count for name, calls in failed for call, count in calls.items()})
 
     def _part_of(self, blob: bytes | None) -> opaque.Part | None:
         if not blob:

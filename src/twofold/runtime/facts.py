@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from twofold.plan import layout
-from twofold.plan.counts import Counts, counts_key, decode_counts
+from twofold.plan.counts import Counts, Failures, counts_key, decode_counts, decode_failures, failures_key
 from twofold.runtime.home import Home
 from twofold.stream import freshness
 from twofold.stream.registration import refuse_another_log
@@ -49,6 +49,17 @@ def facts_of(home: Home, sources: Iterable[str]) -> tuple[list[PartFacts], dict[
     return found, dict(fresh)
 
 
+def _failures(home: Home) -> Failures:
+    with home.store.snapshot() as snapshot:
+        raws = snapshot.multi_get([failures_key(partition) for partition in range(home.log.partitions)])
+    return sum(map(decode_failures, raws), Failures())
+
+
+def failed_calls(when: str, text: str, failures: Failures) -> Facts:
+    """Failures of own aggregates as a metric."""
+    return Facts(f"twofold_own_aggregate_{when}_failures_total", text, "counter", ("view", "feature", "call"), sorted(failures.items()))
+
+
 def metrics_of(home: Home, sources: Iterable[str]) -> list[Facts]:
     """The facts as metrics."""
     found, fresh = facts_of(home, sources)
@@ -70,5 +81,6 @@ def metrics_of(home: Home, sources: Iterable[str]) -> list[Facts]:
         each("duplicate_events_total", "Of them, duplicates.", "counter", lambda part: part.counts.duplicates),
         Facts("twofold_dead_letters_total", "Of them, dead letters by reason.", "counter", ("source", "reason"), sorted(letters.items())),
         each("late_events_total", "Events that count, older than one before them.", "counter", lambda part: part.counts.late),
+        failed_calls("fold", "Calls of own aggregates that failed in the speed layer.", _failures(home)),
         Facts("twofold_freshness_seconds", "From accepted to visible, since the store began.", "gauge", ("quantile",), seconds),
     ]

@@ -11,7 +11,7 @@ from twofold.plan.ingest import check_rows
 from twofold.plan.serving import PredictorPlan, ServingPlan, decode_plan
 from twofold.predictors.base import Predictor, load_predictor
 from twofold.registry.base import PLAN_ALIAS
-from twofold.runtime.facts import metrics_of
+from twofold.runtime.facts import failed_calls, metrics_of
 from twofold.runtime.home import Home
 from twofold.serve.cache import PredictionCache
 from twofold.serve.deadline import InThreads
@@ -83,8 +83,9 @@ class Replica:
         return self._home.append_columns(plan, columns | joined_values(plan, columns, server.reader) if plan.joins else columns)
 
     def facts(self) -> list[Facts]:
-        """What log and store say of the speed layer, as metrics."""
-        return metrics_of(self._home, [name for name, source in self.plan.sources.items() if source.takes_events])
+        """What log and store say of the speed layer, and what has failed in reads since the plan was taken up, as metrics."""
+        facts = metrics_of(self._home, [name for name, source in self.plan.sources.items() if source.takes_events])
+        return [*facts, failed_calls("read", "Calls of own aggregates that failed in reads of this process.", self.reader.failures())]
 
     def lag(self) -> int:
         """How many events of the plan's sources are in the log and not applied."""

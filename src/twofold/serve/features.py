@@ -11,6 +11,7 @@ from twofold.instants import BEGIN_US, Clock
 from twofold.log.base import Position
 from twofold.plan import layout
 from twofold.plan.answers import Answer
+from twofold.plan.counts import Failures
 from twofold.plan.served import ViewRead
 from twofold.plan.serving import Frozen, ServingPlan
 from twofold.serve.generations import Opened, OpenGenerations
@@ -86,6 +87,10 @@ class FeatureReader:
         self._models = {name: ModelReads(model, plan, self._views, log_uuid, partitions) for name, model in plan.models.items()}
         self._checks = {name: RequestCheck(model) for name, model in plan.models.items()}
         self._warm = threading.Lock()
+
+    def failures(self) -> Failures:
+        """How many calls of aggregates of people's own have failed in reads."""
+        return sum((view.reader.failures() for view in self._views.values()), Failures())
 
     # --- what is asked for ---
 

@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 
 from twofold.instants import BEGIN_US
-from twofold.plan.counts import counts_key, decode_counts, encode_counts
+from twofold.plan.counts import Failures, counts_key, decode_counts, decode_failures, encode_counts, encode_failures, failures_key
 from twofold.plan.serving import SourcePlan
 from twofold.store.base import Transaction
 
@@ -36,3 +36,10 @@ def count(
         counts.late += int((times < greatest[:-1]).sum())
         counts.latest_us = int(greatest[-1]) if greatest.size else counts.latest_us
     txn.put(key, encode_counts(counts))
+
+
+def count_failures(txn: Transaction, partition: int, failures: Failures) -> None:
+    """Add what has failed in a commit."""
+    if failures:
+        key = failures_key(partition)
+        txn.put(key, encode_failures(decode_failures(txn.get(key)) + failures))

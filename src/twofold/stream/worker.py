@@ -22,7 +22,7 @@ from twofold.plan.deltas import DeltaFolder
 from twofold.plan.inputs import MINOR
 from twofold.plan.serving import SourcePlan
 from twofold.store.base import Store, Transaction, commit
-from twofold.stream.counting import count
+from twofold.stream.counting import count, count_failures
 from twofold.stream.dead_letters import DeadLetter, bury_payload, bury_rows
 from twofold.stream.duplicates import drop_duplicates
 from twofold.stream.freshness import bucket_of, decode_counts, encode_counts
@@ -263,10 +263,12 @@ class Worker:
             whole[part] = [prefixes[part] + key for key in keys]
             return self._heads.read(whole[part], txn.multi_get) if part == layout.HEAD else txn.multi_get(whole[part])
 
+        failures = folder.failures()
         for part, blobs in folder.fold(frame, stored, arrival_us):
             _write(txn, whole[part], blobs)
             if part == layout.HEAD:
                 self._heads.note(whole[part], blobs)
+        count_failures(txn, partition, folder.failures() - failures)
 
     def _check_epochs(self, partitions: Collection[int]) -> None:
         """Raises Fenced where another worker has taken one over; on a store with many writers leaves it."""
