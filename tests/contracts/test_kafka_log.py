@@ -305,15 +305,51 @@ def test_a_partition_that_was_refused_once_does_not_end_every_wait(opened: Calla
     assert not log.wait(0.1)
 
 
-def test_a_topic_that_was_made_anew_is_not_the_same_log(kafka: KafkaBroker, opened: Callable[..., KafkaLog], topic: str) -> None:
-    produce(kafka, topic, b"a", b"b")
-    log = opened(foreign=topic)
-    assert len(held(log)) == 2
+def made_anew(kafka: KafkaBroker, topic: str, *payloads: bytes) -> None:
+    """The topic is deleted, and another of its name has other events."""
     admin(kafka).delete_topics([topic])[topic].result()
     until(lambda: topic not in admin(kafka).list_topics(timeout=10).topics)
     admin(kafka).create_topics([NewTopic(topic, 1)])[topic].result()
     until(lambda: topic in admin(kafka).list_topics(timeout=10).topics)
-    produce(kafka, topic, b"x", b"y", b"z")
+    produce(kafka, topic, *payloads)
+
+
+@pytest.mark.parametrize("is_waiting", [True, False])
+def test_nothing_is_read_of_a_topic_that_is_made_anew_meanwhile(
+    kafka: KafkaBroker, opened: Callable[..., KafkaLog], topic: str, is_waiting: bool
+) -> None:
+    produce(kafka, topic, b"a", b"b")
+    log = opened(foreign=topic)
+    assert len(held(log)) == 2
+    if is_waiting:
+        log.wait(0.1)
+    made_anew(kafka, topic, b"u", b"v", b"x", b"y", b"z")
+    if is_waiting:
+        until(lambda: log.wait(0.1))
+    assert log.end_offsets(["s"])["s", 0] == 5
+    for _ in range(2):
+        with pytest.raises(LogMismatch, match=f"topic '{topic}' of source 's' was deleted and made anew"):
+            log.read("s", 0, 2, 10)
+
+
+def test_a_topic_is_asked_for_once_for_all_that_has_come(
+    kafka: KafkaBroker, opened: Callable[..., KafkaLog], topic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    produce(kafka, topic, *[b"x"] * 1000)
+    log, asked = opened(foreign=topic), list[str]()
+    log.end_offsets(["s"])
+    described = log._topics._described
+    monkeypatch.setattr(log._topics, "_described", lambda name: asked.append(name) or described(name))
+    for offset in range(1000):
+        assert len(log.read("s", 0, offset, 1)) == 1
+    assert 1 <= len(asked) <= 10
+
+
+def test_a_topic_that_was_made_anew_is_not_the_same_log(kafka: KafkaBroker, opened: Callable[..., KafkaLog], topic: str) -> None:
+    produce(kafka, topic, b"a", b"b")
+    log = opened(foreign=topic)
+    assert len(held(log)) == 2
+    made_anew(kafka, topic, b"x", b"y", b"z")
     with pytest.raises(LogMismatch, match=f"topic '{topic}' of source 's' was deleted and made anew"):
         opened(foreign=topic).end_offsets(["s"])
 

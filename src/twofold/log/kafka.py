@@ -32,7 +32,7 @@ class KafkaLog:
     def __init__(self, settings: KafkaSettings, partitions: int | None = 1, timeout_s: float = 10.0) -> None:
         self._clients = Clients(settings, timeout_s)
         self._appending = Appending(self._clients)
-        self._following = Following(self._clients, self._floor_ms)
+        self._following = Following(self._clients, self._floor_ms, self._confirm)
         self._ends_asked: dict[Place, int] = {}
         self._turn = threading.Lock()
         self._control: Place = settings.control_topic, 0
@@ -113,6 +113,10 @@ class KafkaLog:
             batches = _batches(source, partition, topic, messages, floor_ms)
             offset = messages[-1].offset() + 1 if messages else end
         return batches
+
+    def _confirm(self, topic: str) -> None:
+        if topic != self._control[0]:
+            self._topics.confirm(topic)
 
     def _explain(self, source: str, topic: Topic, partition: int, offset: int) -> None:
         """Why the broker refuses an offset: the topic is another one, the events are gone, or it has lost its end."""

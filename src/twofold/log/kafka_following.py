@@ -33,6 +33,8 @@ class _Followed:
     position: int
     floor_ms: int | None = None
     """Greatest timestamp before `begin`; None where it has not been asked."""
+    confirmed: int = -1
+    """Up to here what has come is known to be of the topic that is meant, and not of one made anew."""
     buffer: deque[Received] = field(default_factory=deque)
     size_bytes: int = 0
     """Of the payloads in the buffer."""
@@ -71,11 +73,13 @@ class Following:
     """One consumer for all partitions that are read or waited for, shared by all threads.
 
     Reading on where the last read ended is fast; elsewhere it costs a seek. `floor_ms(place, offset, timestamp_ms)` tells the greatest
-    timestamp of a partition's records before an offset, exactly where it is above the given one.
+    timestamp of a partition's records before an offset, exactly where it is above the given one. `confirm(topic)` asks whether a topic
+    is still the one that is meant, and raises LogMismatch where it is another: what came before it was asked is then of the right one, for
+    a topic that was deleted never comes back. So nothing is handed out of a topic made anew, and one question serves for all that has come.
     """
 
-    def __init__(self, clients: Clients, floor_ms: Callable[[Place, int, int], int]) -> None:
-        self._clients, self._floor_ms = clients, floor_ms
+    def __init__(self, clients: Clients, floor_ms: Callable[[Place, int, int], int], confirm: Callable[[str], None]) -> None:
+        self._clients, self._floor_ms, self._confirm = clients, floor_ms, confirm
         self._turn, self._next = threading.Lock(), threading.Lock()
         self._consumer: Consumer | None = None
         self._followed: dict[Place, _Followed] = {}
@@ -83,7 +87,7 @@ class Following:
     def read(self, place: Place, offset: int, end: int, max_records: int) -> tuple[list[Received], int]:
         """(up to `max_records` records from `offset` on, at least one where one lies below `end`; greatest timestamp before them).
 
-        Raises LogUnavailable where nothing comes in time.
+        Raises LogUnavailable where nothing comes in time, LogMismatch where the topic is another one or does not hold the offset.
         """
         deadline, enough = self._clients.deadline(), min(max_records, _MOST_BUFFERED)
         with self._held():
@@ -104,6 +108,12 @@ class Following:
 
     def _handed_out(self, place: Place, followed: _Followed, max_records: int) -> tuple[list[Received], int]:
         buffer = followed.buffer
+        last = buffer[min(max_records, len(buffer)) - 1].offset() + 1 if buffer else followed.position
+        if last > followed.confirmed:
+            self._confirm(place[0])
+            for (topic, _), other in self._followed.items():
+                if topic == place[0]:
+                    other.confirmed = other.position
         if not buffer:
             return [], followed.floor_ms or 0
         if followed.floor_ms is None:  # asked while the records are still in the buffer: the broker may not answer

@@ -20,7 +20,8 @@ from twofold.log.kafka_settings import JSON_OF_OURS
 from twofold.log.limits import check_partitions
 
 _RECHECK_S = 15.0
-"""So often a topic in use is looked at again: a topic that was deleted and made anew has other events under the same offsets."""
+"""So often a topic in use is looked at again: a topic that was deleted and made anew has other events under the same offsets. Before any
+of them is read it is looked at anyway (see `Topics.confirm`)."""
 
 _OURS = {"retention.ms": "-1", "retention.bytes": "-1", "cleanup.policy": "delete", "message.timestamp.type": "CreateTime"}
 """Whatever the broker does by default: events of ours stay until somebody decides otherwise (a broker counts from their timestamps,
@@ -102,6 +103,13 @@ class Topics:
             self._created(name, self.partitions, _OURS)
             return self._register(source, name)
 
+    def confirm(self, topic: str) -> None:
+        """Raises LogMismatch where a topic of a source is not what it was. Takes no lock: whoever reads has one that others wait for."""
+        sources = {source: known for source, known in list(self._registered.items()) if known.topic == topic}
+        described = self._described(topic)
+        for source, registered in sources.items():
+            _refuse_another(source, registered, described)
+
     def forget(self, sources: Iterable[str]) -> None:
         """Look at the topics of these sources again when they are next used."""
         with self._turn:
@@ -134,13 +142,7 @@ class Topics:
                 f"events of {source!r} come from topic {registered.topic!r} so far, and the settings now say {wanted!r}: "
                 f"offsets of one are none of the other; set the topic back, or give the log another prefix and run `twofold build`"
             )
-        described = described or self._described(registered.topic)
-        if described is None or described.topic_id != registered.topic_id:
-            gone = "is gone" if described is None else "was deleted and made anew"
-            raise LogMismatch(
-                f"topic {registered.topic!r} of source {source!r} {gone} (it had the id {registered.topic_id}), so the events that were "
-                "applied are not in it: restore it, or give the log another prefix (`log = kafka://...?prefix=`) and build anew"
-            )
+        described = _refuse_another(source, registered, described or self._described(registered.topic))
         if registered.log_partitions != self.partitions:
             raise LogMismatch(
                 f"topic {self._settings.control_topic!r} had {registered.log_partitions} partitions when {source!r} came to it and has "
@@ -194,6 +196,17 @@ class Topics:
                 if not error.args[0].retriable() or time.monotonic() > deadline:
                     raise self._clients.unavailable(f"describe topic {name!r}", error.args[0].str()) from None
             time.sleep(0.05)
+
+
+def _refuse_another(source: str, registered: Registered, described: Described | None) -> Described:
+    """What the broker tells of a topic; raises LogMismatch where it is not the one that the source has had."""
+    if described is None or described.topic_id != registered.topic_id:
+        gone = "is gone" if described is None else "was deleted and made anew"
+        raise LogMismatch(
+            f"topic {registered.topic!r} of source {source!r} {gone} (it had the id {registered.topic_id}), so the events that were "
+            "applied are not in it: restore it, or give the log another prefix (`log = kafka://...?prefix=`) and build anew"
+        )
+    return described
 
 
 def _uuid(topic_id: Any) -> str:
