@@ -20,7 +20,7 @@ from confluent_kafka.admin import AdminClient, NewTopic
 from kafka_broker import KafkaBroker, why_missing
 
 import twofold as tw
-from twofold.errors import DataError, LogUnavailable
+from twofold.errors import DataError, LogMismatch, LogUnavailable
 from twofold.instants import to_us
 from twofold.log import avro as avro_of_log
 from twofold.runtime.facts import facts_of
@@ -387,6 +387,53 @@ def test_a_worker_outlives_a_broker_that_is_killed(tmp_path: Path, clock: tw.Man
         ended.set()
         worker.join(30)
         handle.close()
+        broker.kill()
+
+
+def cut(segment: Path, offset: int) -> None:
+    """Take a segment's record batches from an offset on away, and what the broker would know them by."""
+    raw, at = segment.read_bytes(), 0
+    while int.from_bytes(raw[at : at + 8], "big") < offset:
+        at += 12 + int.from_bytes(raw[at + 8 : at + 12], "big")
+    segment.write_bytes(raw[:at])
+    for path in (segment.with_suffix(".index"), segment.with_suffix(".timeindex"), *segment.parent.parent.glob("recovery-point-*")):
+        path.unlink()
+    (segment.parent.parent / ".kafka_cleanshutdown").unlink()
+
+
+@pytest.mark.parametrize("is_lost", [True, False])
+def test_a_tail_that_was_lost_and_is_overgrown_is_noticed_by_the_next_worker(tmp_path: Path, clock: tw.ManualClock, is_lost: bool) -> None:
+    """As after the election of a leader that lacks it: the offsets that were applied are there again, with other events."""
+    if reason := why_missing():
+        pytest.skip(reason)
+    (tmp_path / "broker").mkdir()
+    broker = KafkaBroker(tmp_path / "broker")
+
+    def opened() -> Any:
+        return project.open(home=tmp_path / "home", clock=clock, log=f"kafka://{broker.servers}?prefix=tail.")
+
+    try:
+        with opened() as handle:
+            handle.build_missing()
+            for number in range(6):
+                handle.append("orders", order(number))
+            assert handle.catch_up() == 6
+        assert broker.process is not None
+        broker.process.terminate()
+        broker.process.wait()
+        if is_lost:
+            cut(tmp_path / "broker" / "data" / "tail.orders-0" / f"{0:020}.log", 3)
+        broker.start()
+        with opened() as handle:
+            for number in range(10, 16):
+                handle.append("orders", order(number))
+            if is_lost:
+                with pytest.raises(LogMismatch, match="the event at offset 5 of orders/0 is not the one that the store has applied"):
+                    handle.catch_up()
+            else:
+                assert handle.catch_up() == 6
+                assert totals(handle) == expected(*(order(number) for number in (*range(6), *range(10, 16))))
+    finally:
         broker.kill()
 
 

@@ -71,7 +71,8 @@ class RecordBatch:
     """Events of one source and partition that were appended together: offsets `first_offset .. first_offset + count - 1`.
 
     All have one `arrival_us` (project clock, never below an earlier batch's of the partition). `accepted_us` is the wall clock of
-    the machine that appended, for measuring freshness only. `format` says how the payload holds the events.
+    the machine that appended, for measuring freshness only. `format` says how the payload holds the events. `term` (None: the log has
+    none) is that of the leader which appended them: other events at the same offsets, after a leader lost its tail, have another.
     """
 
     source: str
@@ -82,6 +83,7 @@ class RecordBatch:
     accepted_us: int
     payload: bytes
     format: Format = ARROW
+    term: int | None = None
 
     @property
     def end_offset(self) -> int:

@@ -219,5 +219,6 @@ def _batches(source: str, partition: int, topic: Topic, messages: Sequence[Recei
             if name == ACCEPTED and value is not None and len(value) == 8:
                 accepted_us = int.from_bytes(value, "big")
         payload = message.value() or b""
-        batches.append(RecordBatch(source, partition, message.offset(), 1, floor_ms * 1000, accepted_us, payload, topic.format))
+        stamps = floor_ms * 1000, accepted_us
+        batches.append(RecordBatch(source, partition, message.offset(), 1, *stamps, payload, topic.format, message.leader_epoch()))
     return batches

@@ -67,12 +67,20 @@ class Place(Frozen, frozen=True):
     dropped: int = 0
 
 
+class Newest(Frozen, frozen=True):
+    """The offset of the newest applied event of a partition, and the term of the log's leader that appended it (see `RecordBatch`)."""
+
+    offset: int
+    term: int
+
+
 _POINTER = msgspec.json.Decoder(Pointer)
 _PLACE = msgspec.json.Decoder(Place)
+_NEWEST = msgspec.json.Decoder(Newest)
 
 
-def encode_pointer(pointer: Pointer | Place) -> bytes:
-    """JSON of a pointer or a place."""
+def encode_pointer(pointer: Pointer | Place | Newest) -> bytes:
+    """JSON of a pointer, a place or a newest event."""
     return msgspec.json.encode(pointer)
 
 
@@ -84,6 +92,11 @@ def decode_pointer(raw: bytes) -> Pointer:
 def decode_place(raw: bytes) -> Place:
     """The place that `encode_pointer` wrote; raises Corrupt for what another version of Twofold wrote."""
     return _decoded(_PLACE, raw)
+
+
+def decode_newest(raw: bytes) -> Newest:
+    """The newest event that `encode_pointer` wrote; raises Corrupt for what another version of Twofold wrote."""
+    return _decoded(_NEWEST, raw)
 
 
 def _decoded(decoder: msgspec.json.Decoder[T], raw: bytes) -> T:
@@ -160,6 +173,11 @@ def generation_key(name: str) -> bytes:
 def offset_key(source: str, partition: int) -> bytes:
     """Entry of the applied offset (8 bytes big-endian) of a partition: the offset after the last applied event."""
     return shard(partition) + b"o/" + source.encode()
+
+
+def newest_key(source: str, partition: int) -> bytes:
+    """Entry of the newest applied event, where the log has terms."""
+    return shard(partition) + b"n/" + source.encode()
 
 
 def offset_keys(view: ViewPlan, partition: int) -> list[bytes]:

@@ -59,6 +59,26 @@ def refuse_gap(store: Store, log: EventLog, sources: Sequence[str], partitions: 
             )
 
 
+def refuse_another_tail(store: Store, log: EventLog, sources: Sequence[str], partitions: Sequence[int]) -> None:
+    """Raises LogMismatch where the newest event that the store has applied is another one in the log by now.
+
+    That is so where a leader that lacked it was elected, and has taken new events since. One that was removed tells nothing.
+    """
+    places = [(source, partition) for source in sources for partition in partitions]
+    with store.snapshot() as snapshot:
+        raws = snapshot.multi_get([layout.newest_key(*place) for place in places])
+    known = {place: layout.decode_newest(raw) for place, raw in zip(places, raws, strict=True) if raw is not None}
+    starts = log.start_offsets({source for source, _ in known})
+    for place, newest in known.items():
+        batches = log.read(*place, newest.offset, 1) if newest.offset >= starts[place] else []
+        if batches and batches[0].first_offset == newest.offset and batches[0].term != newest.term:
+            raise LogMismatch(
+                f"the event at offset {newest.offset} of {place[0]}/{place[1]} is not the one that the store has applied (its leader's "
+                f"term is {batches[0].term}, was {newest.term}): the log lost its tail and has other events there; give the log another "
+                "prefix (`log = kafka://...?prefix=`) and build anew"
+            )
+
+
 def register_views(store: Store, views: Sequence[ViewPlan], epochs: Mapping[int, int]) -> None:
     """Give every view a pointer, and in these partitions a place whose delta begins at the applied offsets; forget all other views.
 

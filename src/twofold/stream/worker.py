@@ -27,7 +27,7 @@ from twofold.stream.dead_letters import DeadLetter, bury_payload, bury_rows
 from twofold.stream.duplicates import drop_duplicates
 from twofold.stream.freshness import bucket_of, decode_counts, encode_counts
 from twofold.stream.recent import RecentBlobs
-from twofold.stream.registration import bind, refuse_gap, register_views, same_epoch
+from twofold.stream.registration import bind, refuse_another_tail, refuse_gap, register_views, same_epoch
 
 _MOST_CHANGES = 100_000
 """About so many keys are changed by one commit: the further behind, the fewer commits, and none takes much memory or long."""
@@ -94,7 +94,9 @@ class Worker:
     def take_over(self, partitions: Collection[int] | None = None) -> None:
         """Begin a new epoch of these partitions (None: of all) and follow exactly the views of the project in them."""
         taken = list(range(self._log.partitions)) if partitions is None else sorted(partitions)
-        refuse_gap(self._store, self._log, [source.name for source in self._sources], taken)
+        sources = [source.name for source in self._sources]
+        refuse_gap(self._store, self._log, sources, taken)
+        refuse_another_tail(self._store, self._log, sources, taken)
         if not self._store.has_many_writers:
             self._take(taken)
             return
@@ -233,7 +235,10 @@ class Worker:
         offsets[source.name] = part.end
         if not part.batches:
             return
-        arrival_us = part.batches[-1].arrival_us
+        newest = part.batches[-1]
+        if newest.term is not None:
+            txn.put(layout.newest_key(source.name, partition), layout.encode_pointer(layout.Newest(part.end - 1, newest.term)))
+        arrival_us = newest.arrival_us
         frame = _decoded(txn, part)
         events, decoded_events = sum(batch.count for batch in part.batches) - _applied_before(part), frame.height
         is_far = far_rows(source, frame)
