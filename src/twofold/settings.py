@@ -68,6 +68,12 @@ class Settings:
             duration_us(self.retention)
             if self.log != "sqlite:":
                 raise DefinitionError("retention is of the embedded log; how long Kafka keeps events is retention.ms of its topics")
+        for name in _OF_KAFKA:
+            if getattr(self, name) and self.log == "sqlite:":
+                raise DefinitionError(
+                    f"[{name}] has no effect with log = 'sqlite:': set log = \"kafka://...\", or leave it out; one that belongs to "
+                    f"some environments stands in theirs, as in [env.prod.{name}], and {name} = {{}} in an environment takes it away"
+                )
         if self.memory_mb < 1:
             raise DefinitionError(f"memory_mb = {self.memory_mb}; it is at least 1")
         if min(self.max_lag_events, self.min_free_mb, self.max_stall_s) < 0:
@@ -157,5 +163,7 @@ def as_environment(settings: Settings) -> dict[str, str]:
 
 
 _NUMBERS = ("partitions", "replicas", "workers", "memory_mb", "port", "max_lag_events", "min_free_mb", "max_stall_s")
-_TABLES = ("kafka", "sources")
+_OF_KAFKA = ("kafka", "sources")
+"""Settings that say something only where the log is Kafka."""
+_TABLES = _OF_KAFKA
 """Settings that are tables; as a variable each is a JSON object."""

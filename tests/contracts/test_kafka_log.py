@@ -576,6 +576,9 @@ def until(condition: Callable[[], bool]) -> None:
         ("kafka://a:1", {}, {"s": {"topic": "t", "format": "avro"}}, "schema_registry"),
         ("kafka://a:1", {}, {"s": {"topic": "t", "absent": "zero"}}, "absent = 'zero'"),
         ("kafka://a:1", {}, {"s": {"topic": "t", "tombstones": "delete"}}, "tombstones = 'delete'"),
+        ("kafka://a:1", {}, {"s": {"topci": "t"}}, "no setting 'topci'. Did you mean 'topic'?"),
+        ("kafka://a:1", {}, {"s": {"absent": "null"}}, r"\[sources.s\] has no topic"),
+        ("kafka://a:1", {}, {"s": "topic.v1"}, r"sources: s = 'topic.v1'; write a section \[sources.s\]"),
     ],
 )
 def test_settings_that_cannot_be_meant_are_told(url: str, options: dict[str, Any], sources: dict[str, Any], text: str) -> None:

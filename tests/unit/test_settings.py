@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+import twofold as tw
 from twofold.errors import DefinitionError
 from twofold.settings import read_settings
 
@@ -22,6 +23,8 @@ WRONG = [
     ("env = 3\n", r"env = 3; write sections, as in \[env.prod\]"),
     ("[env]\nprod = 3\n", r"write sections, as in \[env.prod\]"),
     ("port = 99999999\n", "port = 99999999; it is from 0 to 65535"),
+    ("[kafka]\nacks = 1\n", r"\[kafka\] has no effect with log = 'sqlite:'"),
+    ('[sources.orders]\ntopic = "t"\n', r"\[sources\] has no effect with log = 'sqlite:'"),
     ("replcas = 1\n", "there is no setting 'replcas'. Did you mean 'replicas'?"),
 ]
 
@@ -52,3 +55,25 @@ def test_a_section_is_chosen_by_a_variable(tmp_path: Path) -> None:
 def test_a_section_needs_its_file(tmp_path: Path) -> None:
     with pytest.raises(DefinitionError, match=r"which \[env.prod\] could stand in"):
         read_settings({}, tmp_path, {"TWOFOLD_ENV": "prod"})
+
+
+def test_one_file_serves_a_log_of_kafka_and_one_without(tmp_path: Path) -> None:
+    content = (
+        'log = "kafka://a:1"\n[kafka]\nretries = 1\n[sources.orders]\ntopic = "t"\n[env.here]\nlog = "sqlite:"\nkafka = {}\nsources = {}\n'
+    )
+    (tmp_path / "twofold.toml").write_text(content)
+    assert read_settings({}, tmp_path, {}).sources == {"orders": {"topic": "t"}}
+    here = read_settings({}, tmp_path, {"TWOFOLD_ENV": "here"})
+    assert (here.log, here.kafka, here.sources) == ("sqlite:", {}, {})
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [("ordres", "it has orders. Did you mean 'orders'?"), ("shops", "has no source 'shops' that takes events; it has orders.")],
+)
+def test_a_topic_of_no_source_is_told(tmp_path: Path, name: str, told: str) -> None:
+    orders = tw.Events("orders", time="at", schema={"shop": str})
+    shops = tw.Table("shops", key="shop", schema={"shop": str, "city": str})
+    project = tw.Project("p", views=[tw.View("shop", orders, by="shop", features={"n": tw.count()}), shops])
+    with pytest.raises(DefinitionError, match=told):
+        project.open(home=tmp_path, log="kafka://127.0.0.1:1", sources={name: {"topic": "t"}})

@@ -66,18 +66,22 @@ def kafka_settings(url: str, options: Mapping[str, Any], sources: Mapping[str, A
     for name in options:
         if name in _PROMISES:
             raise DefinitionError(f"[kafka] {name} cannot be set: it {_PROMISES[name]}")
-    topics = {name: _foreign_topic(name, table) for name, table in sources.items() if "topic" in table}
+    topics = {name: _foreign_topic(name, table) for name, table in sources.items()}
     return KafkaSettings(parts.netloc, query.get("prefix", _DEFAULT_PREFIX), dict(options), topics)
 
 
 _FIELDS = ("topic", "format", "schema_registry", "absent", "tombstones")
 
 
-def _foreign_topic(source: str, table: Mapping[str, Any]) -> ForeignTopic:
+def _foreign_topic(source: str, table: Any) -> ForeignTopic:
     where = f"[sources.{source}]"
+    if not isinstance(table, Mapping):
+        raise DefinitionError(f'sources: {source} = {table!r}; write a section {where} with topic = "..."')
     for name in table:
         if name not in _FIELDS:
             raise DefinitionError(f"{where} has no setting {name!r}.{did_you_mean(name, _FIELDS)}")
+    if not isinstance(table.get("topic"), str):
+        raise DefinitionError(f'{where} has no topic; add topic = "...", or leave the section out: then the source has a topic of ours')
     kind, registry, absent = table.get("format", "json"), table.get("schema_registry"), table.get("absent", "error")
     if absent not in ("error", "null"):
         raise DefinitionError(f'{where} absent = {absent!r}; it is "error" (an event that lacks a field is a dead letter) or "null"')
@@ -90,4 +94,4 @@ def _foreign_topic(source: str, table: Mapping[str, Any]) -> ForeignTopic:
         raise DefinitionError(
             f'{where} schema_registry = "http://..." belongs to format = "avro"; got format {kind!r}, registry {registry!r}'
         )
-    return ForeignTopic(str(table["topic"]), Format(kind, registry, absent == "null"), tombstones == "skip")
+    return ForeignTopic(table["topic"], Format(kind, registry, absent == "null"), tombstones == "skip")
