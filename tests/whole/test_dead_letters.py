@@ -119,6 +119,7 @@ def test_corrected_rows_take_the_place_of_bad_ones(opened: Any, clock: tw.Manual
 
 def test_the_shell_lists_corrects_and_drops(opened: Any, tmp_path: Path) -> None:
     home = ["--home", str(opened.home.settings.home)]
+    whole = opened.dead_letters("payments")["content"].to_list()
     opened.close()
 
     def run(*words: str, code: int = 0) -> str:
@@ -126,7 +127,9 @@ def test_the_shell_lists_corrects_and_drops(opened: Any, tmp_path: Path) -> None
         assert done.exit_code == code, done.output
         return done.output
 
-    assert "4 dead letters, the first 1 shown" in run("list", SHOP, "--limit", "1")
+    assert "4 dead letters; the first 1 shown; rows cut short: --full shows them whole" in run("list", SHOP, "--limit", "1")
+    assert [line.endswith(content) for line, content in zip(run("list", SHOP, "--full").splitlines(), whole, strict=False)] == [True] * 4
+    assert run("list", SHOP, "--full").endswith("4 dead letters\n")
     lines = [json.loads(line) for line in run("list", SHOP, "--json", "--reason", "too far").splitlines()]
     assert [line["offset"] for line in lines] == [0, 1, 2]
     for line in lines[:2]:

@@ -25,20 +25,24 @@ def list_letters(
     file: File = None, source: Annotated[str | None, typer.Option(help="only of this source")] = None,
     reason: Annotated[str, typer.Option(help="only those whose reason contains this text")] = "",
     limit: Annotated[int, typer.Option(help="at most so many", min=1)] = 100,
+    full: Annotated[bool, typer.Option("--full", help="whole rows, however long")] = False,
     home: HomeOption = None, clock: ClockOption = None, json: Json = False,
 ) -> None:  # fmt: skip
-    """Show dead letters with their reason; with --json one a line, as `replay --rows` takes them back."""
+    """Show dead letters with their reason, long rows cut short; with --json one a line, as `replay --rows` takes them back."""
     from twofold.runtime.replaying import content_of, letters_of
 
     with opened(file, existing(settings_of(home=home, clock=clock))) as project:
         found = [letter for letter in letters_of(project, source) if reason in letter.reason]
-    for letter in found[:limit]:
-        if json:
+    if json:
+        for letter in found[:limit]:
             typer.echo(msgspec.json.encode(letter))
-        else:
-            show.line(f"{letter.source} {letter.partition}/{letter.offset}  {letter.reason}: {_short(content_of(letter))}")
-    if not json:
-        show.line(f"{len(found)} dead letters" + (f", the first {limit} shown" if len(found) > limit else ""))
+        return
+    contents = [content_of(letter) for letter in found[:limit]]
+    for letter, content in zip(found, contents, strict=False):
+        show.line(f"{letter.source} {letter.partition}/{letter.offset}  {letter.reason}: {content if full else _short(content)}")
+    hints = [f"the first {limit} shown"] if len(found) > limit else []
+    hints += [] if full or all(len(content) <= _CONTENT for content in contents) else ["rows cut short: --full shows them whole"]
+    show.line("; ".join([f"{len(found)} dead letters", *hints]))
 
 
 @letters.command()
