@@ -165,6 +165,19 @@ def test_predict_an_object_an_array_and_columns(served: Served, helpers: Any) ->
     assert [answer["prediction"] for answer in columns.json] == [1.2, 2.2, 0.2]
 
 
+def test_a_model_that_is_not_trained_answers_by_its_default(make_shop: Any, helpers: Any) -> None:
+    shop = make_shop(fallback=FALLBACK)
+    shop.plan = shop.project.serving
+    with running(shop, Store(shop.store)) as it:
+        one = it.post("/v1/predict/buy", helpers.request())
+        assert one.status == 200
+        assert {"prediction": 0.25, "served_by": "default", "model": "buy", "degraded": "not trained"}.items() <= one.json.items()
+        tensors = [{"name": name, "data": [value]} for name, value in helpers.request().items()]
+        assert it.post("/v2/models/buy/infer", {"inputs": tensors}).json["outputs"][0]["data"] == [0.25]
+        assert it.get("/v2/models/buy/ready").status == 503, "a client that asks whether it is trained is told"
+        assert it.post("/v1/vectors/buy", helpers.request()).json["columns"]["price"] == 20.0
+
+
 def test_top_sorts_and_says_which_row_it_was(served: Served, helpers: Any) -> None:
     answers = served.post("/v1/predict/buy?top=2", helpers.request(price=[1.0, 3.0, 2.0, 3.0])).json
     assert [(answer["row"], answer["prediction"]) for answer in answers] == [(1, 3.2), (3, 3.2)]

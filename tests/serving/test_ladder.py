@@ -228,7 +228,29 @@ def test_bad_requests_unknown_names_and_unbuilt_views_are_never_covered_up(shop:
     with pytest.raises(NotBuilt, match="never been built"):
         new.server().predict("buy", [helpers.request()])
     with pytest.raises(NotBuilt, match="'empty' has no version that answers: run `twofold train empty`"):
-        server.predict("empty", [{"x": 1.0}])
+        shop.server().predict("empty", [{"x": 1.0}])
+
+
+@pytest.mark.parametrize(("output", "given"), [(None, 0.25), ("probability", 0.25), ("class", False)])
+def test_a_model_that_is_not_trained_answers_by_its_default(make_shop: Any, helpers: Any, output: str | None, given: Any) -> None:
+    """From the first minute, and it says so."""
+    shop = make_shop(fallback=DEFAULT)
+    server = shop.server(plan=shop.project.serving)
+    answers = server.predict("buy", [helpers.request(), helpers.request(price=1.0)], output=output)
+    assert [(found["prediction"], found["served_by"], found["model"]) for found in answers] == [(given, "default", "buy")] * 2
+    assert answers[0]["degraded"] == "not trained"
+    assert [(record.version, record.served_by, record.prediction) for record in shop.served] == [(None, "default", given)] * 2
+    with pytest.raises(DataError, match=r"has no output 'clas'; it has probability, class, value. Did you mean 'class'"):
+        server.predict("buy", [helpers.request()], output="clas")
+
+
+def test_the_classes_of_several_labels_need_a_trained_model(make_shop: Any, helpers: Any) -> None:
+    shop = make_shop(fallback=[tw.Default({"late": 0.5, "tips": 3.0})])
+    model = msgspec.structs.replace(shop.project.serving.models["buy"], labels=("late", "tips"))
+    server = shop.server(plan=msgspec.structs.replace(shop.project.serving, models={"buy": model}))
+    assert server.predict("buy", [helpers.request()])[0]["prediction"] == {"late": 0.5, "tips": 3.0}
+    with pytest.raises(NotBuilt, match="run `twofold train buy`"):
+        server.predict("buy", [helpers.request()], output="class")
 
 
 # Output

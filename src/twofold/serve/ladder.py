@@ -12,7 +12,13 @@ from twofold.serve.requests import Request
 
 LIVE, CACHED, DEFAULT = "live", "cached", "default"
 
+
+class NotTrained(NotBuilt):
+    """No version of the model answers yet; its fallbacks do."""
+
+
 _WORDS = {
+    NotTrained: "not trained",
     DeadlineExceeded: "deadline",
     StoreUnavailable: "store unavailable",
     LogUnavailable: "log unavailable",
@@ -30,8 +36,8 @@ class Step(NamedTuple):
 
 
 def falls(error: Exception) -> bool:
-    """Whether an error of the live model sends a request down the ladder; what was never built, or does not exist, does not."""
-    return not isinstance(error, NotBuilt | UnknownName)
+    """Whether an error of the live model sends a request down the ladder; a view that was never built, or does not exist, does not."""
+    return isinstance(error, NotTrained) or not isinstance(error, NotBuilt | UnknownName)
 
 
 def why(error: Exception) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from twofold.bell import Bell
-from twofold.errors import DataError, LogMismatch, NotBuilt, did_you_mean, known
+from twofold.errors import DataError, LogMismatch, did_you_mean, known
 from twofold.instants import to_iso
 from twofold.log.base import Position
 from twofold.plan.merge import age_s
@@ -24,7 +24,7 @@ from twofold.serve.applied import DOING, wait_until_applied
 from twofold.serve.cache import PredictionCache
 from twofold.serve.deadline import Deadline, InCall, Isolation
 from twofold.serve.features import FeatureReader, KeyRead, Vector
-from twofold.serve.ladder import LIVE, Ladder, falls, why
+from twofold.serve.ladder import LIVE, Ladder, NotTrained, falls, why
 from twofold.serve.matrix import ModelInputs
 from twofold.serve.requests import Request, RequestCheck
 
@@ -37,6 +37,7 @@ Record = Callable[[Sequence[Served]], None]
 
 _OUTPUTS = {"probability": ("probability", "class"), "value": ("value",)}
 """What a predictor gives -> what `output` may ask for; "class" is whether the probability is at least 0.5."""
+_ANY_OUTPUT = tuple(dict.fromkeys(name for names in _OUTPUTS.values() for name in names))
 
 _HOLLOW = ("ahead", "unbuilt")
 _log = logging.getLogger(__name__)
@@ -67,10 +68,17 @@ class _Served:
             _log.warning("%s has answered %d requests below the live model, lately for: %s", self.title, self._untold, failure)
             self._untold, self._quiet_until_s = 0, now_s + 1
 
+    def not_trained(self) -> NotTrained:
+        """What a model without a version raises where no fallback answers."""
+        return NotTrained(
+            f"model {self.plan.name!r} has no version that answers: run `twofold train {self.plan.name}`; "
+            "of a feature set ask for its vectors"
+        )
+
     def predict(self, requests: Sequence[Request], vectors: Sequence[Vector]) -> list[Any]:
         """One finite prediction a request, of several labels an object of one each. Raises what the predictor raises."""
         if self.predictor is None:
-            raise self.failure or NotBuilt(f"model {self.plan.name!r} is not trained")
+            raise self.failure or self.not_trained()
         if len(requests) == 1:
             predictions: list[Any] = [self.predictor.predict_one(self.inputs.row(requests[0], vectors[0]))]
         else:
@@ -302,22 +310,32 @@ def _answer(
 
 
 def _shape_of(served: _Served, output: str | None) -> Callable[[Any], Any]:
-    """From a prediction to what the call asks for. Raises NotBuilt for a model that nobody has trained, DataError for an unknown output."""
-    predictor = served.plan.predictor
+    """From a prediction to what the call asks for. Raises DataError for an output that the model does not have.
+
+    Which labels have probabilities a trained model knows: NotTrained for the classes of several labels of one that is not.
+    """
+    predictor, name = served.plan.predictor, served.plan.name
+    if output is None:
+        return _same
     if predictor is None:
-        raise NotBuilt(
-            f"model {served.plan.name!r} has no version that answers: run `twofold train {served.plan.name}`; "
-            "of a feature set ask for its vectors"
-        )
+        if output not in _ANY_OUTPUT:
+            raise _no_output(name, output, _ANY_OUTPUT)
+        if output == "class" and served.plan.labels:
+            raise served.not_trained()
+        return _is_positive if output == "class" else _same
     outputs = dict(predictor.outputs)
     kinds = set(outputs.values()) or {predictor.output}
-    if output is None or kinds == {output}:
+    if kinds == {output}:
         return _same
     allowed = [name for kind in sorted(kinds) for name in _OUTPUTS.get(kind, (kind,)) if name == "class" or len(kinds) == 1]
     if output not in allowed:
-        known_to_it = ", ".join(allowed) or "none that can be chosen"
-        raise DataError(f"model {served.plan.name!r} has no output {output!r}; it has {known_to_it}.{did_you_mean(output, allowed)}")
+        raise _no_output(name, output, allowed)
     return (lambda prediction: _classes(prediction, outputs)) if outputs else _is_positive
+
+
+def _no_output(model: str, output: str, allowed: Sequence[str]) -> DataError:
+    has = ", ".join(allowed) or "none that can be chosen"
+    return DataError(f"model {model!r} has no output {output!r}; it has {has}.{did_you_mean(output, allowed)}")
 
 
 def _same(prediction: Any) -> Any:
