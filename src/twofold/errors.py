@@ -113,6 +113,11 @@ ANOTHER_STORE = (
 """What to do where a store and a log do not belong together."""
 
 
+def of_another_log(store: str, log: str) -> str:
+    """What is told of a store that was made for the log `store`, where the log is `log`."""
+    return f"the store belongs to the log {store}, this log is {log}; {ANOTHER_STORE}"
+
+
 def did_you_mean(got: str, known: Iterable[str]) -> str:
     """A sentence with the nearest known name, or an empty string where none is near."""
     nearest = difflib.get_close_matches(got, list(known), n=1, cutoff=0.5)

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from twofold.errors import ANOTHER_STORE, DataError, LogMismatch, NotBuilt, StoreUnavailable, did_you_mean, known
+from twofold.errors import DataError, LogMismatch, NotBuilt, StoreUnavailable, did_you_mean, known, of_another_log
 from twofold.instants import BEGIN_US, Clock
 from twofold.log.base import Position
 from twofold.plan import layout
@@ -188,7 +188,7 @@ class FeatureReader:
     def _all_there(self, scope: Scope, heads: Heads) -> Sequence[Origin]:
         """Raises NotBuilt with all views that have nothing to read, StoreUnavailable for another log's store."""
         if heads.log is not None and heads.log != self.log_uuid:
-            raise StoreUnavailable(self._of_another_log(heads.log))
+            raise StoreUnavailable(of_another_log(heads.log, self.log_uuid))
         if None in heads.origins:
             raise NotBuilt("; ".join(_unbuilt(view) for view, origin in zip(scope.views, heads.origins, strict=True) if origin is None))
         return heads.origins  # type: ignore[return-value]
@@ -221,9 +221,6 @@ class FeatureReader:
         with self._store.snapshot() as snapshot:
             return applied_offsets(snapshot, places)
 
-    def _of_another_log(self, log: str) -> str:
-        return f"the store belongs to the log {log}, not to {self.log_uuid}, which is served here; {ANOTHER_STORE}"
-
     def not_ready(self) -> list[str]:
         """What keeps this reader from answering: views that were never built, a store that does not answer; empty when it is ready."""
         try:
@@ -233,7 +230,7 @@ class FeatureReader:
         except Exception as error:
             return [f"store: {type(error).__name__}: {error}"]
         if log is not None and log.decode() != self.log_uuid:
-            return [self._of_another_log(log.decode())]
+            return [of_another_log(log.decode(), self.log_uuid)]
         return [_unbuilt(view) for view, raw in raws.items() if view.origin(raw) is None]
 
     def warm(self) -> None:

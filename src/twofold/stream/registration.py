@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from twofold.errors import ANOTHER_STORE, Corrupt, Fenced, LogMismatch
+from twofold.errors import ANOTHER_STORE, Corrupt, Fenced, LogMismatch, of_another_log
 from twofold.fail_points import fail_point
 from twofold.log.base import EventLog
 from twofold.plan import layout
@@ -41,7 +41,7 @@ def _bind(txn: Transaction, log: EventLog) -> None:
 def refuse_another_log(uuid: bytes | None, log: EventLog) -> None:
     """Raises LogMismatch where the store's entry `layout.LOG_UUID` names another log."""
     if uuid is not None and uuid.decode() != log.uuid:
-        raise LogMismatch(f"the store belongs to the log {uuid.decode()}, this log is {log.uuid}; {ANOTHER_STORE}")
+        raise LogMismatch(of_another_log(uuid.decode(), log.uuid))
 
 
 def refuse_gap(store: Store, log: EventLog, sources: Sequence[str], partitions: Sequence[int]) -> None:
