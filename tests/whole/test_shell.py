@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 
 from twofold.cli import show
 from twofold.cli.app import app
+from twofold.definitions.load import load_project
 from twofold.errors import DataError, NotBuilt, Unavailable
 from twofold.store.servers import AnswerLost
 
@@ -70,3 +71,17 @@ def test_a_file_of_letters_that_is_not_there_is_told(words: list[str]) -> None:
 def test_an_error_is_told_by_its_class_in_the_tree(capsys: pytest.CaptureFixture[str]) -> None:
     show.error(AnswerLost("the store does not answer"))
     assert capsys.readouterr().err == "StoreUnavailable: the store does not answer\n"
+
+
+@pytest.mark.parametrize(
+    ("unit", "shown", "is_hinted"), [(1, "1970-01-01T00:28", True), (10**3, "1970-01-20T", True), (10**6, "2023-11-14T", False)]
+)
+def test_status_shows_the_latest_event_and_hints_at_seconds_taken_for_microseconds(
+    words: list[str], unit: int, shown: str, is_hinted: bool
+) -> None:
+    with load_project(words[2]).open(home=words[1]) as opened:
+        opened.append("clicks", [{"user": "u", "at": second * unit} for second in (1_700_000_000, 1_700_000_001)])
+        opened.catch_up()
+    told = CliRunner().invoke(app, ["status", *words]).stdout
+    assert shown in told
+    assert ("look like seconds or milliseconds" in told) == is_hinted

@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from twofold.errors import TwofoldError
-from twofold.instants import to_iso
+from twofold.instants import DAY_US, to_iso
 
 if TYPE_CHECKING:
     import polars as pl
@@ -19,12 +19,15 @@ if TYPE_CHECKING:
     from twofold.batch.generation import Built
     from twofold.definitions.problems import Problem
     from twofold.learn.train import Trained
-    from twofold.runtime.status import Status
+    from twofold.runtime.status import SourceStatus, Status
     from twofold.settings import Settings
     from twofold.watch.audit import Audit
 
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+_BEFORE_ANY_PRODUCER_US = 60 * DAY_US
+"""What milliseconds of this century are if they are taken for microseconds, and more."""
 
 
 def error(error: TwofoldError) -> None:
@@ -99,9 +102,15 @@ def status(found: Status, as_json: bool) -> None:
     kinds = ("applied", "duplicates", "dead_letters", "late")
     _rows(
         "log",
-        ("source", "end", "lag", "counted", "duplicates", "dead letters", "late"),
-        [(s.source, s.end, s.lag, *(sum(getattr(part, kind) for part in s.counts) for kind in kinds)) for s in found.sources],
+        ("source", "end", "lag", "counted", "duplicates", "dead letters", "late", "latest event"),
+        [(s.source, s.end, s.lag, *(sum(getattr(part, kind) for part in s.counts) for kind in kinds), _latest(s)) for s in found.sources],
     )
+    for source in found.sources:
+        if source.latest_us is not None and 0 <= source.latest_us < _BEFORE_ANY_PRODUCER_US:
+            out.print(
+                f"[yellow]all events of {source.source} are of {_latest(source)} and before:[/] an integer is microseconds since 1970, "
+                "and theirs look like seconds or milliseconds"
+            )
     _rows(
         "views",
         ("view", "mode", "generation", "built at", "delta"),
@@ -113,6 +122,10 @@ def status(found: Status, as_json: bool) -> None:
     _rows("models", ("model", "live", "versions"), [(m.model, m.live or "none", m.versions) for m in found.models])
     fresh = found.freshness_ms
     out.print(f"freshness (accepted to visible): p50 {_ms(fresh, 'p50')}, p99 {_ms(fresh, 'p99')}; dead letters {found.dead_letters}")
+
+
+def _latest(source: SourceStatus) -> str:
+    return "" if source.latest_us is None else to_iso(source.latest_us)
 
 
 def _numbers(partitions: Sequence[int]) -> str:

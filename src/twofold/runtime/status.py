@@ -37,6 +37,11 @@ class SourceStatus(msgspec.Struct):
     lag: int
     counts: list[Counts]
 
+    @property
+    def latest_us(self) -> int | None:
+        """The greatest event_time that was applied; None where none was."""
+        return max((part.latest_us for part in self.counts if part.latest_us is not None), default=None)
+
 
 class ViewStatus(msgspec.Struct):
     """What a view serves: its generation (None: never built), the clock of that build, the delta that is open."""
