@@ -209,3 +209,38 @@ def test_partitions_give_the_same_bits(tmp_path: Path, clock: tw.ManualClock) ->
             seen.append(opened.features("card", ["a", "b", "c"], at=clock.now_us()))
             assert opened.home.log.partitions == partitions
     assert seen[0].equals(seen[1], null_equal=True)
+
+
+@pytest.mark.parametrize("given", [3, None, "a", b"a", [3], Path("nowhere.parquet")])
+def test_what_is_no_request_is_refused(loaded: Any, given: Any) -> None:
+    for ask in (loaded.predict, loaded.vectors):
+        with pytest.raises(DataError, match=r"the table of requests is|give an object with the fields"):
+            ask("risk", given)
+    with pytest.raises(DataError, match="3 is no position"):
+        loaded.predict("risk", [], after=3)
+
+
+@pytest.mark.parametrize("given", [1.5, None, {"crad": "a"}, Path("nowhere.parquet")])
+def test_what_is_no_table_of_keys_is_refused(loaded: Any, given: Any) -> None:
+    with pytest.raises(DataError, match=r"the table of keys is|the key column 'card' is missing"):
+        loaded.features("card", given)
+
+
+def test_requests_and_keys_come_as_any_table(loaded: Any, tmp_path: Path) -> None:
+    keys = pl.DataFrame({"card": ["a", None], "more": [1, 2]})
+    keys.write_parquet(tmp_path / "keys.parquet")
+    expected = loaded.features("card", ["a", None])
+    for table in (keys, keys.lazy(), keys.to_arrow(), keys.to_pandas(), tmp_path / "keys.parquet"):
+        assert loaded.features("card", table).equals(expected)
+    requests = pl.DataFrame({"payment_id": ["x"], "card": ["a"], "shop": ["s"], "amount": [None]}, schema_overrides={"amount": pl.Float64})
+    expected = loaded.vectors("risk", requests.to_dicts()).drop("at")
+    for table in (requests, requests.lazy(), requests.to_arrow(), requests.to_pandas()):
+        assert loaded.vectors("risk", table).drop("at").equals(expected)
+
+
+def test_history_takes_no_other_visibility_and_no_column_that_it_adds(loaded: Any) -> None:
+    spine = pl.DataFrame({"card": ["a"], "at": [START_US], "n_1d": [1]})
+    with pytest.raises(DataError, match="visibility = 'arival'; it is 'ideal' or 'arrival'"):
+        loaded.history("card", spine.drop("n_1d"), visibility="arival")
+    with pytest.raises(SchemaMismatch, match="the spine has n_1d already, which view 'card' adds"):
+        loaded.history("card", spine)

@@ -6,7 +6,7 @@ Events that do not fit into memory are spilled by key range, and each range is w
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import polars as pl
@@ -17,6 +17,7 @@ from twofold.batch.branches import OfSource, by_source
 from twofold.batch.events import SourceEvents, Times
 from twofold.batch.key_ranges import KeyRanges
 from twofold.batch.spill import Spill
+from twofold.errors import DataError, SchemaMismatch, did_you_mean
 from twofold.plan.compile import CompiledView
 from twofold.plan.inputs import STAMP
 from twofold.plan.layout import of_source
@@ -46,7 +47,12 @@ def history(
     `<feature>__status`. Where the events that the spine can see take more than their scratch allows, they are spilled by key range, and
     each range is computed on its own: the same bits.
     """
+    if kind not in get_args(Kind):
+        raise DataError(f"visibility = {kind!r}; it is 'ideal' or 'arrival'.{did_you_mean(str(kind), get_args(Kind))}")
     keys, at, original = conform_spine(view.plan.by, spine)
+    taken = [feature.name for feature in view.plan.features if feature.name in original.columns]
+    if taken:
+        raise SchemaMismatch(f"the spine has {', '.join(taken)} already, which view {view.plan.name!r} adds; drop or rename its own")
     visible = visibility_of(view.plan, at, kind)
     ends = window_ends(view.plan, at)
     if visible.head is not None:

@@ -33,7 +33,7 @@ class Position:
     @classmethod
     def parse(cls, text: str) -> Position:
         """The position of a text; raises DataError where it is none."""
-        log, semicolon, rest = text.partition(";")
+        log, semicolon, rest = text.partition(";") if isinstance(text, str) else ("", "", "")
         offsets = {}
         try:
             if not (log and semicolon):

@@ -291,7 +291,7 @@ class Opened:
         from twofold.tables.spines import rows_of
 
         self.replica.refresh()
-        position = Position.parse(after) if isinstance(after, str) else after
+        position = after if isinstance(after, Position | None) else Position.parse(after)
         rows = rows_of(request)
         answers = self.replica.server.predict(model, rows, None if at is None else to_us(at), position)
         return answers[0] if isinstance(request, Mapping) else answers

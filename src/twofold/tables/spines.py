@@ -9,6 +9,7 @@ import polars as pl
 
 from twofold.errors import SchemaMismatch, did_you_mean
 from twofold.keys import Key
+from twofold.tables.given import read_given
 
 
 def keys_of(by: Mapping[str, str], keys: Any) -> list[Key | tuple[Any, ...]]:
@@ -19,7 +20,7 @@ def keys_of(by: Mapping[str, str], keys: Any) -> list[Key | tuple[Any, ...]]:
     if isinstance(keys, Mapping):
         keys = [keys]
     if not isinstance(keys, Sequence):
-        frame = pl.DataFrame(keys)
+        frame = _frame(keys, "the table of keys")
         _require(names, frame.columns)
         return list(frame.select(names).iter_rows())
     return [_key(names, key) for key in keys]
@@ -41,10 +42,15 @@ def _require(names: list[str], columns: Sequence[str]) -> None:
             raise SchemaMismatch(f"the key column {name!r} is missing; got {', '.join(columns) or 'nothing'}.{did_you_mean(name, columns)}")
 
 
-def rows_of(requests: Any) -> list[dict[str, Any]]:
-    """Requests as dicts: of one dict, a list of dicts, or a table."""
+def rows_of(requests: Any) -> list[Any]:
+    """Requests as dicts: of one dict, a list of dicts, or a table. Items of a list that are none stay as they are, to be refused."""
     if isinstance(requests, Mapping):
         return [dict(requests)]
-    if isinstance(requests, Sequence) and not isinstance(requests, str):
-        return [dict(row) for row in requests]
-    return pl.DataFrame(requests).to_dicts()
+    if isinstance(requests, Sequence) and not isinstance(requests, str | bytes):
+        return [dict(row) if isinstance(row, Mapping) else row for row in requests]
+    return _frame(requests, "the table of requests").to_dicts()
+
+
+def _frame(table: Any, what: str) -> pl.DataFrame:
+    """A table as a frame; raises SchemaMismatch where it is none, DataError for a path where no such file is."""
+    return pl.DataFrame(dict(read_given(table, None, what).columns))
