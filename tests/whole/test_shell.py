@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -60,6 +61,14 @@ def test_another_number_of_partitions_than_the_log_has_is_told(words: list[str],
         result = shell.invoke(app, ["build", *words])
         assert (result.exit_code == 0) == is_right
         assert is_right or "the log was made with 2, and that is fixed" in str(result.exception)
+
+
+def test_status_cuts_no_name_short(words: list[str]) -> None:
+    shell = CliRunner()
+    shell.invoke(app, ["build", *words])
+    status = shell.invoke(app, ["status", *words], env={"COLUMNS": "20"}).stdout
+    assert json.loads(shell.invoke(app, ["status", "--json", *words]).stdout)["views"][0]["generation"] in status
+    assert "…" not in status
 
 
 def test_a_file_of_letters_that_is_not_there_is_told(words: list[str]) -> None:

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
+wide = Console(highlight=False, width=10_000)
+"""For tables: a terminal wraps the lines that are too long for it, and no name in them is cut short."""
 
 _BEFORE_ANY_PRODUCER_US = 60 * DAY_US
 """What milliseconds of this century are if they are taken for microseconds, and more."""
@@ -149,7 +151,7 @@ def _rows(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> 
         shown = Table(*columns, title=title, title_justify="left", box=None, pad_edge=False)
         for row in rows:
             shown.add_row(*(escape(f"{value:,}" if isinstance(value, int) and columns[0] != "name" else str(value)) for value in row))
-        out.print(shown)
+        wide.print(shown)
 
 
 def audit(report: Audit, as_json: bool) -> None:
