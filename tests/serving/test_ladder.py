@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import traceback
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -179,13 +180,19 @@ def test_a_prediction_that_is_no_number_falls(shop: Any, helpers: Any, price: fl
 
 
 def test_a_predictor_that_cannot_be_loaded_leaves_the_rungs_below_it(shop: Any, helpers: Any) -> None:
+    error = Corrupt("artifact")
+
     def load(_: Any) -> Any:
-        raise Corrupt("artifact")
+        raise error
 
     server = shop.server(load=load)
-    [answer] = server.predict("buy", [helpers.request()])
-    assert (answer["served_by"], answer["degraded"]) == ("default", "store corrupt")
+    depths = []
+    for _ in range(3):
+        [answer] = server.predict("buy", [helpers.request()])
+        assert (answer["served_by"], answer["degraded"]) == ("default", "store corrupt")
+        depths.append(sum(1 for _ in traceback.walk_tb(error.__traceback__)))
     assert server.not_loaded() == ["model buy@01234567: artifact"]
+    assert len(set(depths)) == 1, "the error of the load does not grow with each call"
 
 
 def test_changed_bytes_are_noticed_and_fall(make_shop: Any, helpers: Any, tmp_path: Any) -> None:
@@ -228,14 +235,16 @@ def test_bad_requests_unknown_names_and_unbuilt_views_are_never_covered_up(shop:
     with pytest.raises(NotBuilt, match="never been built"):
         new.server().predict("buy", [helpers.request()])
     with pytest.raises(NotBuilt, match="'empty' has no version that answers: run `twofold train empty`"):
-        shop.server().predict("empty", [{"x": 1.0}])
+        server.predict("empty", [{"x": 1.0}])
 
 
 @pytest.mark.parametrize(("output", "given"), [(None, 0.25), ("probability", 0.25), ("class", False)])
 def test_a_model_that_is_not_trained_answers_by_its_default(make_shop: Any, helpers: Any, output: str | None, given: Any) -> None:
-    """From the first minute, and it says so."""
+    """From the first minute, and it says so; no features are read for it."""
     shop = make_shop(fallback=DEFAULT)
-    server = shop.server(plan=shop.project.serving)
+    store = Failing(shop.store)
+    store.before = failure(StoreUnavailable("gone"))
+    server = shop.server(store, plan=shop.project.serving)
     answers = server.predict("buy", [helpers.request(), helpers.request(price=1.0)], output=output)
     assert [(found["prediction"], found["served_by"], found["model"]) for found in answers] == [(given, "default", "buy")] * 2
     assert answers[0]["degraded"] == "not trained"

@@ -16,6 +16,9 @@ LIVE, CACHED, DEFAULT = "live", "cached", "default"
 class NotTrained(NotBuilt):
     """No version of the model answers yet; its fallbacks do."""
 
+    def __init__(self, model: str) -> None:
+        super().__init__(f"model {model!r} has no version that answers: run `twofold train {model}`; of a feature set ask for its vectors")
+
 
 _WORDS = {
     NotTrained: "not trained",

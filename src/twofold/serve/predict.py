@@ -51,14 +51,14 @@ class _Served:
         self.title = plan.name if plan.version is None else f"{plan.name}@{plan.version[:8]}"
         self._labels = () if plan.predictor is None else tuple(name for name, _ in plan.predictor.outputs)
         self._untold, self._quiet_until_s = 0, 0.0
-        self.predictor: Predictor | None = None
-        self.failure: Exception | None = None
-        if plan.predictor is not None:
-            try:
-                self.predictor = load(plan.predictor)
-            except Exception as error:  # the other models are served all the same, and this one's fallbacks
-                _log.error("model %s cannot be loaded: %s", self.title, error)
-                self.failure = error
+        self.predictor: Predictor | Exception = NotTrained(plan.name) if plan.predictor is None else self._loaded(load, plan.predictor)
+
+    def _loaded(self, load: Load, plan: PredictorPlan) -> Predictor | Exception:
+        try:
+            return load(plan)
+        except Exception as error:  # the other models are served all the same, and this one's fallbacks
+            _log.error("model %s cannot be loaded: %s", self.title, error)
+            return error
 
     def tell(self, count: int, failure: Exception) -> None:
         """Write down that requests were answered below the live model, once a second at most."""
@@ -68,17 +68,10 @@ class _Served:
             _log.warning("%s has answered %d requests below the live model, lately for: %s", self.title, self._untold, failure)
             self._untold, self._quiet_until_s = 0, now_s + 1
 
-    def not_trained(self) -> NotTrained:
-        """What a model without a version raises where no fallback answers."""
-        return NotTrained(
-            f"model {self.plan.name!r} has no version that answers: run `twofold train {self.plan.name}`; "
-            "of a feature set ask for its vectors"
-        )
-
     def predict(self, requests: Sequence[Request], vectors: Sequence[Vector]) -> list[Any]:
         """One finite prediction a request, of several labels an object of one each. Raises what the predictor raises."""
-        if self.predictor is None:
-            raise self.failure or self.not_trained()
+        if isinstance(self.predictor, Exception):
+            raise self.predictor.with_traceback(None)  # each call would add to the traceback, and keep its requests
         if len(requests) == 1:
             predictions: list[Any] = [self.predictor.predict_one(self.inputs.row(requests[0], vectors[0]))]
         else:
@@ -164,6 +157,8 @@ class ModelServer:
         """`predict` of requests that were checked, after any waiting; a `failure` sends all of them down the ladder."""
         served = known(self._models, model, "model")
         shape = _shape_of(served, output)
+        if served.plan.predictor is None:
+            failure = NotTrained(model)
         if failure is None:
             try:
                 return self._live(served, requests, at_us, deadline, shape)
@@ -194,13 +189,16 @@ class ModelServer:
 
     def not_loaded(self) -> list[str]:
         """The models whose predictor cannot be loaded, each with its error; their fallbacks answer meanwhile."""
-        return [f"model {served.title}: {served.failure}" for served in self._models.values() if served.failure is not None]
+        failed = [
+            served for served in self._models.values() if served.plan.predictor is not None and isinstance(served.predictor, Exception)
+        ]
+        return [f"model {served.title}: {served.predictor}" for served in failed]
 
     def warm(self) -> None:
         """Have kernels and predictors ready in this thread before the first request."""
         self.reader.warm()
         for served in self._models.values():
-            if served.predictor is not None:
+            if not isinstance(served.predictor, Exception):
                 try:
                     served.predictor.predict_one(np.full(served.inputs.width, np.nan))
                 except Exception as error:
@@ -321,7 +319,7 @@ def _shape_of(served: _Served, output: str | None) -> Callable[[Any], Any]:
         if output not in _ANY_OUTPUT:
             raise _no_output(name, output, _ANY_OUTPUT)
         if output == "class" and served.plan.labels:
-            raise served.not_trained()
+            raise NotTrained(name)
         return _is_positive if output == "class" else _same
     outputs = dict(predictor.outputs)
     kinds = set(outputs.values()) or {predictor.output}
