@@ -149,6 +149,8 @@ def _typed(name: str, value: Any) -> Any:
             raise DefinitionError(f"{name} = {value!r} is no table; write a section [{name}], or as a variable a JSON object") from None
     if not isinstance(value, str | Path):
         raise DefinitionError(f"{name} = {value!r} is no text; write it in quotes")
+    if value == "":
+        raise DefinitionError(f"{name} is empty; give it a value, or leave it out (also the variable TWOFOLD_{name.upper()})")
     return Path(value) if name == "home" else value
 
 

@@ -22,6 +22,7 @@ WRONG = [
     ("sources = 3\n", r"sources = 3 is no table; write a section \[sources\]"),
     ("env = 3\n", r"env = 3; write sections, as in \[env.prod\]"),
     ("[env]\nprod = 3\n", r"write sections, as in \[env.prod\]"),
+    ('host = ""\n', "host is empty; give it a value, or leave it out"),
     ("port = 99999999\n", "port = 99999999; it is from 0 to 65535"),
     ("[kafka]\nacks = 1\n", r"\[kafka\] has no effect with log = 'sqlite:'"),
     ('[sources.orders]\ntopic = "t"\n', r"\[sources\] has no effect with log = 'sqlite:'"),
@@ -50,6 +51,13 @@ def test_a_section_is_chosen_by_a_variable(tmp_path: Path) -> None:
     assert read_settings({"workers": 7}, tmp_path, {"TWOFOLD_ENV": "prod", "TWOFOLD_WORKERS": "6"}).workers == 7
     with pytest.raises(DefinitionError, match=r"has no \[env.test\]; it has prod"):
         read_settings({}, tmp_path, {"TWOFOLD_ENV": "test"})
+
+
+@pytest.mark.parametrize("name", ["home", "tables", "project"])
+def test_a_variable_that_is_set_to_nothing_is_told(tmp_path: Path, name: str) -> None:
+    """As where a script sets it from another that is not there: `home` would be the working directory."""
+    with pytest.raises(DefinitionError, match=f"{name} is empty; give it a value, or leave it out"):
+        read_settings({}, tmp_path, {f"TWOFOLD_{name.upper()}": ""})
 
 
 def test_a_section_needs_its_file(tmp_path: Path) -> None:
