@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import http.client
 import json
 import socket
@@ -247,12 +248,14 @@ def test_features_of_keys(served: Served) -> None:
 # Events
 
 
-@pytest.mark.parametrize("kind", ["object", "array", "lines", "lines with a type", "one line with a type"])
+@pytest.mark.parametrize("kind", ["object", "array", "lines", "lines with a type", "one line with a type", "sequence"])
 def test_events_of_every_shape(served: Served, helpers: Any, kind: str) -> None:
     rows = [helpers.sale(), helpers.sale("south")]
     lines = b"\n".join(json.dumps(row).encode() for row in rows) + b"\n"
     bodies = {"object": rows[0], "array": rows, "lines": lines, "lines with a type": lines, "one line with a type": lines.split(b"\n")[0]}
+    bodies["sequence"] = b"".join(b"\x1e" + json.dumps(row).encode() + b"\n" for row in rows)
     headers = {"Content-Type": "application/x-ndjson"} if "type" in kind else {}
+    headers |= {"Content-Type": "application/json-seq"} if kind == "sequence" else {}
     count = 1 if "o" in kind[:2] else 2
     before = sum(served.shop.log.end_offsets(["sales"]).values())
     answer = served.post("/v1/events/sales", bodies[kind], headers)
@@ -371,6 +374,9 @@ BAD_BODIES = [
     ("/v1/events/sales", {"shop": "a"}, 400, "item is absent"),
     ("/v1/events/sales", b'{"a": 1}\n{"a": }\n', 400, "line 2 is no JSON"),
     ("/v1/events/sales", b'{"a": ', 400, "the body is no JSON"),
+    ("/v1/events/sales", gzip.compress(b"{}", mtime=0), 400, "the body is no JSON: it is compressed (gzip); send it plain"),
+    ("/v1/events/sales", b'\xef\xbb\xbf{"a": 1}', 400, "the body is no JSON: it begins with a byte order mark; leave that out"),
+    ("/v1/events/sales", "{}".encode("utf-16"), 400, "the body is no JSON: it is UTF-16; send UTF-8"),
     ("/v1/events/sales", b'{"a": "\xff"}', 400, "the body is no JSON: it is no UTF-8"),
     ("/v1/events/sales", b'{"a": 1}\n{"a": "\xff"}\n', 400, "line 2 is no JSON: it is no UTF-8"),
     ("/v1/events/owners", {"shop": "a", "owner": "b", "since": 1, "share": 1.0}, 400, "static table"),

@@ -21,6 +21,8 @@ MOST_BYTES, MOST_CALLS = 128 << 20, 1024
 """What may be on its way to the log in one process; more is told to come again."""
 
 _LINES = (b"ndjson", b"jsonl", b"jsonlines", b"json-seq")
+_RECORD_SEPARATOR = b"\x1e"
+"""What begins each text of a JSON text sequence (RFC 7464); no JSON may hold it."""
 
 
 class Ingesting:
@@ -50,7 +52,7 @@ def rows_of(call: Call) -> list[dict[str, Any]]:
     """The events of a body: an object, an array of them, or one a line (NDJSON). Raises SchemaMismatch, DataError."""
     body = call.body
     if any(mark in value.lower() for value in call.header(b"content-type") for mark in _LINES):
-        return _objects(_lines(body))
+        return _objects(_lines(body.replace(_RECORD_SEPARATOR, b"")))
     try:
         value = decoded(body)
     except msgspec.DecodeError as error:

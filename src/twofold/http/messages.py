@@ -107,8 +107,21 @@ def decoded(body: bytes) -> Any:
 
 def malformed(error: msgspec.DecodeError, body: bytes) -> DataError:
     """The error for a body that is no JSON."""
+    for beginning, what in _BEGINNINGS.items():
+        if body.startswith(beginning):
+            return DataError(f"the body is no JSON: it {what}")
     place = "" if "byte" in str(error) else f" (at its end, byte {len(body)})"
     return DataError(f"the body is no JSON: {error}{place}" if body else "the body is empty; send JSON")
+
+
+_BEGINNINGS = {
+    b"\x1f\x8b": "is compressed (gzip); send it plain",
+    b"\x28\xb5\x2f\xfd": "is compressed (zstd); send it plain",
+    b"\xef\xbb\xbf": "begins with a byte order mark; leave that out",
+    b"\xff\xfe": "is UTF-16; send UTF-8",
+    b"\xfe\xff": "is UTF-16; send UTF-8",
+}
+"""First bytes of what some clients send -> what is told of it."""
 
 
 async def body_of(scope: Scope, receive: Receive) -> bytes | None:
