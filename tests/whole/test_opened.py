@@ -244,3 +244,13 @@ def test_history_takes_no_other_visibility_and_no_column_that_it_adds(loaded: An
         loaded.history("card", spine.drop("n_1d"), visibility="arival")
     with pytest.raises(SchemaMismatch, match="the spine has n_1d already, which view 'card' adds"):
         loaded.history("card", spine)
+
+
+def test_status_and_age_stand_beside_columns_of_the_same_name(tmp_path: Path, clock: tw.ManualClock) -> None:
+    orders = tw.Table("orders", key="order", time="at", schema={"order": str, "status": str, "age_s": float})
+    with tw.Project("orders", views=[orders]).open(home=tmp_path, clock=clock) as opened:
+        opened.build()
+        opened.append("orders", {"order": "a", "status": "sent", "age_s": 2.0, "at": START_US - 3_000_000})
+        opened.catch_up()
+        found = opened.features("orders", ["a"], status=True).row(0, named=True)
+    assert found == {"order": "a", "status": "sent", "age_s": 2.0, "__status": "present", "__age_s": 3.0}

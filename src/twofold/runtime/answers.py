@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import polars as pl
@@ -16,14 +16,19 @@ from twofold.plan.serving import ViewPlan
 
 
 def feature_frame(plan: ViewPlan, keys: Sequence[Sequence[Any]], answers: Sequence[Any], status: bool) -> pl.DataFrame:
-    """Key columns, features and, if asked for, `status` and `age_s`; one row a key."""
+    """Key columns, features and, if asked for, `status` and `age_s` (`__status`, `__age_s` beside columns of that name); one row a key."""
     columns = {name: pl.Series([key[i] for key in keys], dtype=FEATURE_TYPES[kind]) for i, (name, kind) in enumerate(plan.by.items())}
     for i, feature in enumerate(plan.features):
         columns[feature.name] = pl.Series([answer.values[i] for answer in answers], dtype=FEATURE_TYPES[feature.type])
     if status:
-        columns["status"] = pl.Series([answer.status for answer in answers], dtype=pl.String)
-        columns["age_s"] = pl.Series([age_s(answer.age_us) for answer in answers], dtype=pl.Float64)
+        columns[_free("status", columns)] = pl.Series([answer.status for answer in answers], dtype=pl.String)
+        columns[_free("age_s", columns)] = pl.Series([age_s(answer.age_us) for answer in answers], dtype=pl.Float64)
     return pl.DataFrame(columns)
+
+
+def _free(name: str, columns: Collection[str]) -> str:
+    """A name that none of the columns has; none of a user's begins with two underscores."""
+    return f"__{name}" if name in columns else name
 
 
 def vector_frame(project: CompiledProject, model: str, rows: Sequence[Mapping[str, Any]], vectors: Sequence[Any]) -> pl.DataFrame:

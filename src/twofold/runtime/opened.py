@@ -142,7 +142,8 @@ class Opened:
     def features(self, view: str, keys: Any, at: Instant | None = None, status: bool = False) -> pl.DataFrame:
         """Online features of a view or table: key columns, then features; one row a key, in order.
 
-        `keys` is a list of values (one key column), of tuples or dicts, or a table. `status` adds `status` and `age_s`.
+        `keys` is a list of values (one key column), of tuples or dicts, or a table. `status` adds `status` and `age_s`,
+        called `__status` and `__age_s` where the view has a column of that name.
         """
         from twofold.runtime.answers import feature_frame
         from twofold.tables.spines import keys_of
