@@ -28,23 +28,28 @@ STEPS = {
     "ends of the log": ["twofold.log.sqlite:SqliteLog.end_offsets"],
     "log read": ["twofold.log.sqlite:SqliteLog.read"],
     "decode": ["twofold.stream.worker:_decoded"],
-    "far-check's expression": ["twofold.stream.worker:too_far_in_the_future"],
+    "far-check": ["twofold.stream.worker:far_rows"],
     "dedupe": ["twofold.stream.worker:drop_duplicates"],
-    "prepare": ["twofold.plan.folding:all_prepared"],
-    "keyed": ["twofold.plan.folding:keyed"],
+    "counts": ["twofold.stream.worker:count"],
+    "prepare": ["twofold.plan.deltas:all_prepared"],
+    "keyed": ["twofold.plan.deltas:keyed"],
+    "recent heads": ["twofold.stream.recent:RecentBlobs.read", "twofold.stream.recent:RecentBlobs.note"],
     "multi_get": ["twofold.store.lmdb:LmdbSnapshot.multi_get"],
     "get": ["twofold.store.lmdb:LmdbSnapshot.get"],
-    "fold kernel": ["twofold.algebra.tiles:fold"],
-    "fold, around the kernel": ["twofold.plan.folding:ViewFolder._fold"],
-    "keys and puts' loop": ["twofold.stream.worker:_fold"],
-    "put": ["twofold.store.lmdb:LmdbTransaction.put", "twofold.store.lmdb:LmdbTransaction.delete"],
+    "fold kernels": ["twofold.algebra.heads:append", "twofold.algebra.heads:seal"],
+    "blobs to words": ["twofold.plan.deltas:joined"],
+    "words to blobs": ["twofold.plan.deltas:blobs_of"],
+    "fold, around all that": ["twofold.plan.deltas:DeltaFolder._sealed"],
+    "keys of entries, rest of a fold": ["twofold.stream.worker:Worker._fold"],
+    "checksums": ["twofold.store.lmdb:sealed_many"],
+    "put": [f"twofold.store.lmdb:LmdbTransaction.{name}" for name in ("put", "put_many", "delete")],
     "begin": ["twofold.store.lmdb:LmdbTransaction.__enter__", "twofold.store.lmdb:LmdbSnapshot.__enter__"],
     "commit": ["twofold.store.lmdb:LmdbTransaction._commit"],
     "end of a transaction": ["twofold.store.lmdb:LmdbTransaction.__exit__", "twofold.store.lmdb:LmdbSnapshot.__exit__"],
     "freshness": ["twofold.stream.worker:Worker._flush_freshness", "twofold.stream.worker:Worker._note_freshness"],
     "bell": ["twofold.bell:Bell.ring"],
     "pending": ["twofold.stream.worker:Worker._behind", "twofold.stream.worker:Worker._read"],
-    "far-check, rest of a part": ["twofold.stream.worker:Worker._apply_part"],
+    "rest of a part": ["twofold.stream.worker:Worker._apply_part"],
     "rest of a transaction": ["twofold.stream.worker:Worker._apply"],
 }
 
@@ -85,10 +90,9 @@ def watched(timers: Timers) -> Iterator[None]:
         *classes, name = names.split(".")
         for part in classes:
             owner = getattr(owner, part)
-        function = vars(owner).get(name)
-        if function is not None:
-            replaced.append((owner, name, function))
-            setattr(owner, name, timers.timed(step, function))
+        function = vars(owner)[name]
+        replaced.append((owner, name, function))
+        setattr(owner, name, timers.timed(step, function))
     try:
         yield
     finally:
@@ -136,7 +140,7 @@ def show(batch: int, plain: Any, timed: Any, timers: Timers) -> None:
     steps = dict(timers.spent) | {"rest": timed.seconds - sum(timers.spent.values())}
     for step, seconds in sorted(steps.items(), key=lambda item: -item[1]):
         each_us = seconds / timed.events * 1e6
-        print(f"{step:28}{100 * seconds / timed.seconds:6.1f} %  {each_us:9.3f} us an event, {timers.calls[step]:9,} calls")
+        print(f"{step:32}{100 * seconds / timed.seconds:6.1f} %  {each_us:9.3f} us an event, {timers.calls[step]:9,} calls")
 
 
 if __name__ == "__main__":
