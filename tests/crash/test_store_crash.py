@@ -267,6 +267,23 @@ def test_a_generation_file_cut_short_is_found(store: LmdbStore, path: Path) -> N
         store.generation("g")
 
 
+def test_a_damaged_page_of_a_generation_spoils_no_other_in_the_thread_that_met_it(store: LmdbStore, path: Path) -> None:
+    store.write_generation("g", ((b"%04d" % i, bytes(1000)) for i in range(1000)))
+    with (path / "generations" / "g.gen").open("r+b") as file:
+        file.seek(file.seek(0, os.SEEK_END) // 2 // 4096 * 4096)
+        file.write(bytes(4096))
+    generation = store.generation("g")
+    assert generation is not None
+    damaged = 0
+    for i in range(1000):
+        try:
+            assert generation.multi_get([b"%04d" % i]) == [bytes(1000)]
+        except Corrupt:
+            damaged += 1
+    assert 0 < damaged < 10
+    generation.close()
+
+
 def test_a_file_that_is_no_store_is_refused(path: Path) -> None:
     (path / "entries").mkdir(parents=True)
     (path / "entries" / "data.mdb").write_bytes(b"something else" * 1000)

@@ -49,6 +49,7 @@ class LmdbGeneration:
         try:
             return read_many(get, keys)
         except lmdb.Error as error:
+            del self._of_thread.get  # LMDB takes nothing more in a transaction that has met a damaged page
             raise translated(error, self._environment.what) from error
 
     def close(self) -> None:
