@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import polars as pl
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from twofold.algebra.base import LOG_ORDER
+from twofold.errors import StoreUnavailable
 from twofold.instants import DAY_US, MINUTE_US
 from twofold.plan import counting, layout, reference
 from twofold.plan.inputs import MAJOR, MINOR, STAMP, frame_schema
 from twofold.plan.serving import SourcePlan
+from twofold.store import base
+from twofold.store.base import Store
 from twofold.store.memory import MemoryStore
+from twofold.stream import duplicates
 from twofold.stream.duplicates import drop_duplicates, take_loaded_ids, write_loaded_ids
 
 HORIZON = 10 * MINUTE_US
@@ -71,6 +78,23 @@ def test_batch_and_stream_count_what_the_reference_counts(history: History, part
             with store.transaction() as txn:
                 kept |= set(drop_duplicates(txn, SOURCE, p, frame_of(rows[first : first + size])).select(MAJOR, MINOR).iter_rows())
     assert kept == expected
+
+
+def test_ids_of_history_are_not_noted_over_those_that_another_has_noted_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was stopped before its first commit, and another took its place."""
+    store, rows = MemoryStore(), frame_of([("a", 1, 0, 0)])
+
+    def overtaken(store: Store, work: Any) -> Any:
+        monkeypatch.undo()
+        ids = write_loaded_ids(store, SOURCE, rows, 0)
+        base.commit(store, lambda txn: take_loaded_ids(txn, ids))
+        return base.commit(store, work)
+
+    monkeypatch.setattr(duplicates, "commit", overtaken)
+    with pytest.raises(StoreUnavailable, match="another process"):
+        write_loaded_ids(store, SOURCE, rows, 0)
+    with store.transaction() as txn:
+        assert drop_duplicates(txn, SOURCE, 0, frame_of([("a", LOG_ORDER, 0, 1)])).is_empty()
 
 
 def test_the_index_is_no_longer_than_the_horizon() -> None:

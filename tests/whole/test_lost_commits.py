@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from twofold.clocks import ManualClock
 from twofold.errors import LogMismatch, NotBuilt, StoreUnavailable
 from twofold.instants import to_us
 from twofold.plan.layout import LOG_UUID, Counted, duplicates_prefix, shard
-from twofold.runtime import loading
+from twofold.runtime import loading, restoring
 from twofold.runtime.opened import Opened
 from twofold.runtime.running import due_views
 from twofold.store import base
@@ -255,6 +256,34 @@ def test_a_new_store_notices_that_a_part_of_the_archives_ids_was_lost_meanwhile(
         assert opened.features("places", ["a"])["n_all"].to_list() == [len(ROWS) + 1]
         assert broken_promises(opened, []) == []
         assert left_over(opened) == []
+
+
+def test_who_was_stopped_while_it_began_a_new_store_sets_nothing_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, home = ManualClock(to_us("2024-05-01T01:00:00Z")), tmp_path / "home"
+    with project.open(home=home, clock=clock, partitions=1, retention="1m") as opened:
+        append(opened, 5)
+        clock.advance("5m")
+        append(opened, 1)
+        opened.build()
+    shutil.rmtree(home / "store")
+    with project.open(home=home, clock=clock) as opened, monkeypatch.context() as patch:
+        append(opened, 3)
+        real = restoring._ids
+
+        def ids(*arguments: Any) -> Any:
+            patch.setattr(restoring, "_ids", real)
+            opened.catch_up()
+            return real(*arguments)
+
+        patch.setattr(restoring, "alone", lambda *_: contextlib.nullcontext())  # another has taken the task over
+        patch.setattr(restoring, "_ids", ids)
+        with pytest.raises(StoreUnavailable, match="another process"):
+            restoring.new_worker(opened)
+        append(opened, 1)
+        opened.build()
+        assert opened.features("places", ["a"])["n_all"].to_list() == [10]
+        assert [source.applied for source in opened.status().sources] == [10]
+        assert broken_promises(opened, []) == []
 
 
 def test_the_status_of_a_store_of_another_log_says_so(tmp_path: Path) -> None:

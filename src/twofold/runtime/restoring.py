@@ -21,7 +21,7 @@ from twofold.runtime.lost_tail import refuse_archive_beyond
 from twofold.runtime.tasks import alone
 from twofold.store.applied import applied_offsets
 from twofold.store.base import Transaction, commit
-from twofold.stream.duplicates import NotedIds, write_ids
+from twofold.stream.duplicates import NotedIds, write_first_ids
 from twofold.stream.worker import Worker
 
 if TYPE_CHECKING:
@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 def new_worker(project: Opened) -> Worker:
     """A worker of the home, whose caller has the lock for it. A new store begins where the log begins.
 
-    Raises StoreUnavailable where it loses meanwhile, as in a failover, what it is to know; then nothing has begun.
+    Raises StoreUnavailable where it loses meanwhile, as in a failover, what it is to know, or another process has begun; then nothing has
+    begun here.
     """
     home = project.home
     with home.store.snapshot() as snapshot:
@@ -65,7 +66,8 @@ def _begin(project: Opened, source: SourcePlan) -> None:
     ids = _ids(project, source, tuple(starts[source.name, partition] for partition in range(home.log.partitions)))
     for partition, start in begun.items():
         of_partition = ids.filter(pl.col(MAJOR) == LOG_ORDER + partition).sort(STAMP)
-        written = write_ids(home.store, Counted(source.name, partition), of_partition["id"], of_partition[STAMP].to_list())
+        index = Counted(source.name, partition)
+        written = write_first_ids(home.store, index, of_partition["id"], of_partition[STAMP].to_list())
 
         def begin(txn: Transaction, written: NotedIds = written, partition: int = partition, start: int = start) -> None:
             written.end(txn)

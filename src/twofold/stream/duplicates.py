@@ -128,14 +128,18 @@ def least_pending(snapshot: Snapshot, log: EventLog, source: str, now_us: int) -
 class NotedIds:
     """Ids on their way into an index, many commits: none of them may be missing when the index is taken.
 
-    Servers that fail over lose the last commits of a shard, in order. So each leaves a mark, which the next one must find.
+    Servers that fail over lose the last commits of a shard, in order. So each leaves a mark, which the next one must find. And the entry
+    `decisive` of the index's shard stays `found` until the index is taken: a writer that was stopped meanwhile, and whose place another
+    took, changes nothing any more.
     """
 
     index: Counted
+    decisive: bytes
+    found: bytes | None
     _mark: bytes | None = None
 
     def commit(self, store: Store, work: Callable[[Transaction], T]) -> T:
-        """What `work` returns, committed after all that was committed so; raises StoreUnavailable where some of that is lost."""
+        """What `work` returns, committed after all that was committed so; raises StoreUnavailable where that is not so any more."""
         mark = secrets.token_bytes(_MARK_BYTES)
 
         def marked(txn: Transaction) -> T:
@@ -148,18 +152,25 @@ class NotedIds:
         return done
 
     def end(self, txn: Transaction) -> None:
-        """The commit after which the index is taken; raises StoreUnavailable where some of its ids are lost."""
+        """The commit in which the index is taken; raises StoreUnavailable where some of its ids are lost, or another was taken."""
         self._check(txn)
         txn.delete(layout.noting_key(self.index))
 
     def _check(self, txn: Transaction) -> None:
-        if self._mark is not None and txn.get(layout.noting_key(self.index)) != self._mark:
+        mark, found = txn.multi_get([layout.noting_key(self.index), self.decisive])
+        if found != self.found:
+            raise StoreUnavailable(f"another process has noted the ids of {self.index.source!r} meanwhile; try again")
+        if self._mark is not None and mark != self._mark:
             raise StoreUnavailable(f"the store has lost ids of {self.index.source!r} that were noted, as after a failover; try again")
 
 
-def write_ids(store: Store, index: Counted, ids: pl.Series, stamps: Sequence[int]) -> NotedIds:
-    """Note ids, none of them null, with the stamps of their counted events, in ascending order. Only one may write at a time."""
-    written = NotedIds(index)
+def write_first_ids(store: Store, index: Counted, ids: pl.Series, stamps: Sequence[int]) -> NotedIds:
+    """Note ids, none of them null, with the stamps of their counted events, in ascending order, in a partition that nobody applies yet.
+
+    Only one may write at a time. Raises StoreUnavailable where the partition's offset is there, or servers have lost some ids.
+    """
+    assert index.partition is not None
+    written = NotedIds(index, layout.offset_key(index.source, index.partition), None)
     for note in _notes(index, ids, stamps):
         written.commit(store, note)
     return written
@@ -174,8 +185,9 @@ def write_loaded_ids(store: Store, source: SourcePlan, history: pl.DataFrame, si
     assert source.id is not None
     assert source.dedupe_us is not None
     with store.snapshot() as snapshot:
-        current = decode_int(snapshot.get(history_edition_key(source.name)))
-    written = NotedIds(Counted(source.name, None, current + 1))
+        found = snapshot.get(history_edition_key(source.name))
+    current = decode_int(found)
+    written = NotedIds(Counted(source.name, None, current + 1), history_edition_key(source.name), found)
     for left_over in (current - 1, current + 1):
         while written.commit(store, partial(_drop_some, source=source.name, edition=left_over)):
             pass
