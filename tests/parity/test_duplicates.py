@@ -114,3 +114,7 @@ def test_too_far_in_the_future_is_a_matter_of_the_log_alone() -> None:
         t=pl.Series([DAY_US, DAY_US + 1, 9 * DAY_US]).cast(pl.Datetime("us", "UTC"))
     )
     assert set(counting.counted(SOURCE, rows)["id"]) == {"a", "c"}
+
+
+def test_the_mark_of_ids_on_their_way_is_no_other_entry_of_the_partition() -> None:
+    assert layout.noting_key(layout.Counted("s", 0)) != layout.newest_key("s", 0)

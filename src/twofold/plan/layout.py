@@ -177,7 +177,7 @@ def offset_key(source: str, partition: int) -> bytes:
 
 def newest_key(source: str, partition: int) -> bytes:
     """Entry of the newest applied event, where the log has terms."""
-    return shard(partition) + b"n/" + source.encode()
+    return shard(partition) + b"r/" + source.encode()
 
 
 def offset_keys(view: ViewPlan, partition: int) -> list[bytes]:
