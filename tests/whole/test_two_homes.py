@@ -99,6 +99,23 @@ def test_two_builds_of_a_view_at_once(homes: tuple[Any, Any], clock: tw.ManualCl
         assert broken_promises(opened, []) == []
 
 
+def test_a_build_that_was_stopped_before_it_ended_serves_nothing_that_the_next_has_dropped(
+    homes: tuple[Any, Any], clock: tw.ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = homes
+    clock.set(LIVE[-1]["paid_at"] + 1)
+    one.append("payments", LIVE)
+    one.catch_up()
+    before = one.features("card", ["a", "b", "c"]).rows()
+    monkeypatch.setattr(leases, "DEAD_S", 0.3)
+    monkeypatch.setattr(tasks, "BEAT_S", 1000.0)  # as if it were stopped, and went on before its next beat
+    with pytest.raises(Busy, match="did not say for"):
+        Meeting(monkeypatch, "flip.before", "build.cleaned_up").hold(one.build, other.build)
+    for opened in homes:
+        assert opened.features("card", ["a", "b", "c"]).rows() == before
+        assert broken_promises(opened, []) == []
+
+
 @pytest.mark.parametrize(
     ("first_at", "second_at"),
     [("load.staged", "load.ids_remembered"), ("load.ids_written", "load.staged"), ("load.rows_written", "load.staged")],

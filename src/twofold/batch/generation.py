@@ -94,6 +94,7 @@ class Builder:
         cut = tuple(offset for mine in events for offset in mine.cut or (0,) * self.log.partitions)
         keys = self.store.write_generation(name, gathered.states(base_us, progress))
         fail_point("flip.before")
+        progress(f"switching {plan.name} over")
         old = roll.flip(self.store, plan, name, cut, base_us)
         fail_point("flip.after")
         roll.drop_closed(self.store, plan, self.log.partitions)

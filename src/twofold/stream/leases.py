@@ -5,6 +5,8 @@ Of processes on one home a lock decides (see `home_lock`), which frees a dead on
 
 from __future__ import annotations
 
+import contextlib
+import math
 import os
 import secrets
 import socket
@@ -13,7 +15,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from twofold.errors import Busy, Corrupt
+from twofold.errors import Busy, Corrupt, Unavailable
 from twofold.plan import layout
 from twofold.plan.serving import Frozen
 from twofold.silence import Silence
@@ -49,6 +51,8 @@ class Lease:
         """Whether the holder has spoken since this one began to want the task, so that it certainly lives."""
         self._store, self._task, self._left_here, self._clock_s = store, task, left_here, clock_s
         self._key, self._beats, self._is_lost = layout.task_key(task), 0, False
+        self._said_s = -math.inf
+        """When this one last said that it lives, by its own clock; others count from then on at the earliest."""
         self._silence: Silence | None = None
 
     def try_take(self) -> Holder | None:
@@ -62,7 +66,9 @@ class Lease:
             self._put(txn)
             return None
 
-        return commit(self._store, take)
+        holder = commit(self._store, take)
+        self._said_s = now_s
+        return holder
 
     def _is_dead(self, holder: Holder, now_s: float) -> bool:
         if holder.id in (self.id, self._left_here):
@@ -75,6 +81,7 @@ class Lease:
 
     def beat(self) -> None:
         """Say that this holder lives. Raises StoreUnavailable."""
+        now_s = self._clock_s()
 
         def say(txn: Transaction) -> None:
             holder = self._holder(txn)
@@ -83,10 +90,16 @@ class Lease:
                 self._put(txn)
 
         commit(self._store, say)
-        self._beats += 1
+        self._beats, self._said_s = self._beats + 1, now_s
 
     def check(self) -> None:
-        """Raises Busy where another has taken the task over, as far as the last beat has seen."""
+        """Raises Busy where another has taken the task over: now, if others may think this one dead, else as the last beat has seen it.
+
+        So whoever was stopped knows before it goes on. Where the store does not answer it does not to others either.
+        """
+        if self._clock_s() - self._said_s >= DEAD_S:
+            with contextlib.suppress(Unavailable):
+                self.beat()
         if self._is_lost:
             raise Busy(
                 f"another process has become the {self._task} of this store, because this one did not say for {DEAD_S:g} s that it lives; "
