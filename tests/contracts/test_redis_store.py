@@ -10,10 +10,11 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import redis
@@ -28,7 +29,7 @@ from twofold.store import redis as redis_module
 from twofold.store import redis_generations
 from twofold.store.base import Store, Transaction, commit
 from twofold.store.redis import RedisStore
-from twofold.store.servers import LIBRARY
+from twofold.store.servers import LIBRARY, Command
 
 NUMBERS = itertools.count()
 
@@ -556,11 +557,55 @@ def test_a_generation_that_loses_states_while_it_is_written_is_not_published(sto
     assert buckets(store, redis_server) == []
 
 
+def test_a_bucket_that_was_just_made_when_its_writer_was_killed_is_let_go_of(
+    store: RedisStore, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, is_dead = store._servers.ask, False
+
+    def ask(commands: Sequence[Command], is_repeatable: bool = False) -> list[Any]:
+        nonlocal is_dead
+        if is_dead or len(commands) > 1:
+            answers = [] if is_dead else real(commands[:1])
+            is_dead = True
+            raise KeyboardInterrupt(answers)
+        return real(commands, is_repeatable)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store._servers, "ask", ask)
+        with pytest.raises(KeyboardInterrupt):
+            store.write_generation("g", [(b"a", b"1"), (b"b", b"2")])
+    assert lives(store, redis_server) == {-1}
+    with redis_server.client() as client:
+        loose = f"tw:{store._name}:{{{store._name}}}:loose"
+        for record in client.hkeys(loose):
+            client.hset(loose, record, 0)  # as if its time were over
+    store.drop_generation("there is none")
+    assert lives(store, redis_server) == {600}
+
+
+def test_a_writer_that_counts_as_dead_writes_no_more(store: RedisStore, redis_server: RedisServer) -> None:
+    def states() -> Iterator[tuple[bytes, bytes]]:
+        for i in range(30_000):
+            if i == 25_000:
+                with redis_server.client() as client:
+                    [record] = client.hkeys(loose)
+                    client.hset(loose, record, 0)
+                store.drop_generation("there is none")
+            yield b"%06d" % i, b"state"
+
+    loose = f"tw:{store._name}:{{{store._name}}}:loose"
+    with pytest.raises(StoreUnavailable, match="write it again"):
+        store.write_generation("g", states())
+    assert (store.generations(), buckets(store, redis_server)) == ([], [])
+    with redis_server.client() as client:
+        assert client.hlen(loose) == 0
+
+
 def test_a_writer_that_counts_as_dead_does_not_publish(
     store: RedisStore, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     place = redis_generations._Place(store._name, os.urandom(16), 2)
-    record = place.record(0)
+    record = place.record
     store._servers.call("announce", store._generations._keys, (record, 0))
     with redis_server.client() as client:
         for bucket in place.buckets:

@@ -100,13 +100,17 @@ local function scan(keys, args)
   return reply
 end
 
--- A generation's record is *loose* while its buckets may lie in the server with no name: 'w' .. record while its writer ends its work, with
--- the instant (s) at which the writer counts as dead; 'd' .. record when nobody will publish it any more.
+-- A generation's record is *loose* while its buckets may lie in the server with no name: 'w' .. record while it is written, with the instant
+-- (s) at which its writer counts as dead; 'd' .. record when nobody will publish it any more.
 -- keys: generations (hash, name -> record), loose (hash)
 
--- args: record of a generation that is about to be published, seconds that this may take
+-- Lets a writer live. 0 where it counts as dead already.
+-- args: record of its generation, seconds from now on, 'again' where it has said so before
 local function announce(keys, args)
-  return redis.call('HSET', keys[2], 'w' .. args[1], redis.call('TIME')[1] + args[2])
+  local field = 'w' .. args[1]
+  if args[3] == 'again' and redis.call('HEXISTS', keys[2], field) == 0 then return 0 end
+  redis.call('HSET', keys[2], field, redis.call('TIME')[1] + args[2])
+  return 1
 end
 
 -- Gives a name to a generation, or takes it away; whose place it takes is loose. 0 where its writer counts as dead.

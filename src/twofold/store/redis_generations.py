@@ -2,9 +2,9 @@
 
 A generation is a number of *buckets*, hashes spread over the slots of a cluster; a key lies in bucket CRC-32 modulo their number. Their
 keys carry a random id, so that a generation of the same name is another. Each bucket gets, as its last field, a marker: a bucket without
-one is gone or was never whole, and is not read as if it were empty. The *record* of a generation (id, number of buckets and of states)
-stands under its name in one hash; while buckets may lie in the servers with no name, it is kept as *loose* (see redis_functions.lua),
-so that the next writer lets go of what a killed one left. Until a generation is whole its buckets expire by themselves.
+one is gone or was never whole, and is not read as if it were empty. The *record* of a generation (id, number of buckets) stands under
+its name in one hash; while buckets may lie in the servers with no name, it is kept as *loose* (see redis_functions.lua), so that the next
+writer lets go of what a killed one left. Until a generation is whole its buckets expire by themselves, but for one that has just been made.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ _PART_BYTES, _PART_STATES = 4 << 20, 20_000
 
 _UNFINISHED_S = 3600
 """So long an unfinished generation stays after its writer has last said that it lives."""
+_UNUSED = bytes(8)
+"""Earlier versions wrote something here."""
 
 _SAY_S = 600
 _PUBLISH_S = 300
@@ -42,13 +44,14 @@ class _Place:
         self.identity, self.count = identity, buckets
         self.buckets = [f"tw:{name}:{{{name}/{identity.hex()}/{bucket:x}}}:states".encode() for bucket in range(buckets)]
 
-    def record(self, states: int) -> bytes:
-        return sealed(b"generation", self.identity + self.count.to_bytes(4, "big") + states.to_bytes(8, "big"))
+    @property
+    def record(self) -> bytes:
+        return sealed(b"generation", self.identity + self.count.to_bytes(4, "big") + _UNUSED)
 
 
 def _place_of(name: str, record: bytes) -> _Place:
     [body] = unsealed([b"generation"], [record])
-    if body is None or len(body) != _ID_BYTES + 12:
+    if body is None or len(body) != _ID_BYTES + 4 + len(_UNUSED):
         raise Corrupt("the record of a generation has another length; it is of another version of Twofold: run `twofold build`")
     return _Place(name, body[:_ID_BYTES], int.from_bytes(body[_ID_BYTES : _ID_BYTES + 4], "big"))
 
@@ -68,12 +71,12 @@ class RedisGenerations:
         ordered = ascending(states)
         first = list(islice(ordered, _FEW + 1))
         place = _Place(self._name, os.urandom(_ID_BYTES), _FEW_BUCKETS if len(first) <= _FEW else _BUCKETS)
-        unfinished = _Unfinished(self._servers, place)
+        unfinished = _Unfinished(self._servers, place, self._keys)
         try:
+            unfinished.announce(_UNFINISHED_S)
             count = unfinished.fill(chain(first, ordered))
-            record = place.record(count)
             fail_point("redis_generation.filled")
-            self._servers.call("announce", self._keys, (record, _PUBLISH_S), is_repeatable=True)
+            unfinished.announce(_PUBLISH_S, b"again")
             fail_point("redis_generation.announced")
             unfinished.finish()
             fail_point("redis_generation.before_publish")
@@ -81,7 +84,7 @@ class RedisGenerations:
             with contextlib.suppress(Exception):  # they expire, or are loose
                 unfinished.give_up()
             raise
-        self._publish(name, record)  # if its answer is lost, it may have its name: nothing may be removed
+        self._publish(name, place.record)  # if its answer is lost, it may have its name: nothing may be removed
         fail_point("redis_generation.after_publish")
         self._let_go()
         return count
@@ -122,10 +125,15 @@ def _encoded(name: str) -> bytes:
 class _Unfinished:
     """A generation that is being written; its buckets expire."""
 
-    def __init__(self, servers: Servers, place: _Place) -> None:
-        self._servers, self._place = servers, place
+    def __init__(self, servers: Servers, place: _Place, lists: Sequence[bytes]) -> None:
+        self._servers, self._place, self._lists = servers, place, lists
         self._counts = [0] * place.count
         self._said = time.monotonic()
+
+    def announce(self, seconds: int, *again: bytes) -> None:
+        """Have what a killed writer leaves be known. Raises StoreUnavailable where this one, which did so before, counts as dead."""
+        if not self._servers.call("announce", self._lists, (self._place.record, seconds, *again), is_repeatable=True):
+            raise StoreUnavailable(f"a generation took too long to write, or {self._servers.what} lost it; write it again")
 
     def fill(self, states: Iterator[tuple[bytes, bytes]]) -> int:
         """Send all states, in parts of bounded size; how many."""
@@ -149,6 +157,7 @@ class _Unfinished:
                 commands.append(("EXPIRE", self._place.buckets[bucket], _UNFINISHED_S))
             self._counts[bucket] += len(fields) // 2
         if time.monotonic() - self._said > _SAY_S:
+            self.announce(_UNFINISHED_S, b"again")
             commands += [("EXPIRE", bucket, _UNFINISHED_S) for bucket in self._place.buckets]
             self._said = time.monotonic()
         if commands:
@@ -169,6 +178,7 @@ class _Unfinished:
     def give_up(self) -> None:
         """Remove what was sent."""
         self._servers.ask([("UNLINK", bucket) for bucket in self._place.buckets])
+        self._servers.ask([("HDEL", self._lists[1], b"w" + self._place.record)])
 
 
 class RedisGeneration:
