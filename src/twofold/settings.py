@@ -26,8 +26,8 @@ class Settings:
     and builds may hold of a source's events at once, by estimate; the rest waits in files under the home. `kafka` are options of its
     client, `sources` the topics that hold the events of a source already (see `log.kafka_settings`). `retention` is how long the embedded
     log keeps events that a build has archived, as in "7d"; None keeps all. While more than `max_lag_events` are not applied, or less than
-    `min_free_mb` of the home's disk is free, replicas take no events; a worker that has done nothing for `max_stall_s` seconds leaves its
-    partitions to others. 0 turns a bound off.
+    `min_free_mb` of the home's disk is free, replicas take no events; a worker that has done nothing for `max_stall_s` seconds counts as
+    dead. 0 turns a bound off.
     """
 
     home: Path = field(default=Path(".twofold"))

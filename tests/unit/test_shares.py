@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from twofold.silence import Silence
+from twofold.silence import Silence, Stall
 from twofold.store.memory import MemoryStore
 from twofold.stream.shares import BEAT_S, DEAD_S, Membership, Watch, members, shares
 
@@ -63,7 +63,9 @@ class Group:
 
     def join(self, name: str, max_stall_s: float = 0.0) -> Membership:
         clock = self.clocks[name] = Seconds(1000.0 * len(self.clocks))
-        self.members[name] = Membership(self.store, self.partitions, name, clock, self.ended.__contains__, max_stall_s)
+        self.members[name] = Membership(
+            self.store, self.partitions, name, clock, self.ended.__contains__, Stall(max_stall_s, clock_s=clock)
+        )
         return self.members[name]
 
     def run(self, seconds: float, *names: str) -> None:
@@ -130,13 +132,13 @@ def test_a_zombie_holds_nobody_for_dead_when_it_comes_back_and_has_a_share_again
 def test_a_member_whose_worker_hangs_says_nothing_until_it_goes_on(group: Group) -> None:
     one, sign = group.join("one", max_stall_s=5.0), 0
     group.run(60, "one", "two")  # it has not begun: making a worker may take long
-    one.sign = lambda: sign
+    one.stall.sign = lambda: sign
     group.run(5, "one", "two")
     sign += 1
     group.run(5, "one", "two")
-    assert (one.hangs, group.entered()) == (False, {"one", "two"})
+    assert (one.stall.hangs(), group.entered()) == (False, {"one", "two"})
     group.run(DEAD_S + 2 * BEAT_S, "one", "two")
-    assert (one.hangs, group.entered()) == (True, {"two"})
+    assert (one.stall.hangs(), group.entered()) == (True, {"two"})
     assert group.members["two"].share == frozenset(range(8))
     sign += 1
     group.run(BEAT_S, "one", "two")
@@ -145,11 +147,11 @@ def test_a_member_whose_worker_hangs_says_nothing_until_it_goes_on(group: Group)
 
 def test_a_member_whose_process_was_stopped_has_not_hung(group: Group) -> None:
     one = group.join("one", max_stall_s=5.0)
-    one.sign = lambda: 0
+    one.stall.sign = lambda: 0
     group.run(2, "one", "two")
     group.run(60, "two")
     group.run(2, "one", "two")
-    assert (one.hangs, group.entered()) == (False, {"one", "two"})
+    assert (one.stall.hangs(), group.entered()) == (False, {"one", "two"})
 
 
 def test_after_a_store_that_did_not_answer_nobody_is_dead(group: Group) -> None:

@@ -396,15 +396,28 @@ def test_a_worker_that_starts_before_the_store_does_waits_for_it(
 
 
 SUPERVISED = """
+import json
 import sys
 from twofold.runtime.supervisor import Child, Supervisor, children_of, listening_socket
 from twofold.settings import Settings
 from pathlib import Path
-settings = Settings(home=Path(sys.argv[2]), workers=2, partitions=6)
+settings = Settings(home=Path(sys.argv[2]), partitions=6, **json.loads(sys.argv[3]))
 with listening_socket("127.0.0.1", 0) as listener:
     workers = [child for child in children_of(settings, sys.argv[1], listener) if child.name.startswith("worker")]
 Supervisor(settings, workers).run()
 """
+
+
+@contextlib.contextmanager
+def supervised(home: Path, environment: dict[str, str], **settings: Any) -> Iterator[Callable[[], int]]:
+    """Workers under a supervisor; yields what tells how often it has started one again."""
+    command = [sys.executable, "-c", SUPERVISED, str(FILE), str(home), json.dumps(settings)]
+    supervisor = subprocess.Popen(command, env=os.environ | environment, stdin=subprocess.DEVNULL)
+    try:
+        yield lambda: sum(int(item["restarts"] or 0) for item in processes_of(Settings(home=home)).values())
+    finally:
+        supervisor.terminate()
+        supervisor.wait(30)
 
 
 @pytest.mark.parametrize("where", ["", "apply.before_commit:2@stop"])
@@ -413,14 +426,9 @@ def test_a_stopped_worker_is_killed_by_its_supervisor(where: str, open_home: Ope
     opened = open_home()
     opened.build_missing()
     producer, home = Producer(opened, clock), opened.home.settings.home
-    env = os.environ | ({VARIABLE: where} if where else {})
-    supervisor = subprocess.Popen([sys.executable, "-c", SUPERVISED, str(FILE), str(home)], env=env, stdin=subprocess.DEVNULL)
     from twofold.home_lock import holder_of
 
-    def restarts() -> int:
-        return sum(int(item["restarts"] or 0) for item in processes_of(Settings(home=home)).values())
-
-    try:
+    with supervised(home, {VARIABLE: where} if where else {}, workers=2) as restarts:
         until(lambda: holder_of(home / "run", "worker"), "one is active")
         active = int(holder_of(home / "run", "worker") or 0)
         producer.send()
@@ -432,10 +440,48 @@ def test_a_stopped_worker_is_killed_by_its_supervisor(where: str, open_home: Ope
         until(lambda: applied_offsets(opened) == opened.home.log.end_offsets(["orders"]), "another goes on")
         assert holder_of(home / "run", "worker") not in (None, active)
         until(lambda: restarts() == 1, "restarted")
-    finally:
-        supervisor.terminate()
-        supervisor.wait(30)
     assert_sound(opened, producer, clock)
+
+
+@pytest.mark.parametrize("is_embedded", [True, False])
+def test_the_only_worker_is_killed_by_its_supervisor_where_it_hangs(
+    open_home: Open, kafka: KafkaBroker, redis_server: RedisServer, clock: tw.ManualClock, tmp_path: Path, is_embedded: bool
+) -> None:
+    """In a decoder of ours, as long as a file is there; its threads live."""
+    number, hangs = next(NUMBERS), tmp_path / "hangs"
+    topic, admin = f"supervised{number}.v1", AdminClient({"bootstrap.servers": kafka.servers, "log_level": 0})
+    admin.create_topics([NewTopic(topic, PARTITIONS)])[topic].result()
+    settings: dict[str, Any] = {"log": f"kafka://{kafka.servers}?prefix=supervised{number}.", "max_stall_s": 1}
+    settings |= {"sources": {"orders": {"topic": topic, "format": "hanging:decode"}}}
+    settings |= {} if is_embedded else {"store": f"{redis_server.url}?name=supervised{number}"}
+    opened = open_home(**settings)
+    opened.build_missing()
+    producer, home = Producing({"bootstrap.servers": kafka.servers, "log_level": 0}), opened.home.settings.home
+
+    def send(first: int) -> None:
+        for i in range(first, first + 60):
+            row = {"order": f"o{i}", "shop": "a", "price": 1.25, "at": START_US}
+            producer.produce(topic, json.dumps(row).encode(), partition=i % PARTITIONS, timestamp=START_US // 1000)
+        assert producer.flush(20) == 0
+
+    def all_is_applied() -> bool:
+        return applied_offsets(opened) == opened.home.log.end_offsets(["orders"])
+
+    paths = os.pathsep.join([str(FILE.parent), os.environ.get("PYTHONPATH", "")])
+    with supervised(home, {"PYTHONPATH": paths, HANGS: str(hangs)}, workers=1, **settings) as restarts:
+        send(0)
+        until(all_is_applied, "applied")
+        time.sleep(5)  # nothing comes: it rests, and does not hang
+        assert restarts() == 0
+        hangs.touch()
+        send(60)
+        until(lambda: restarts() > 0, "killed")
+        hangs.unlink()
+        until(all_is_applied, "applied by the next")
+    told = (home / "run" / "worker-0.log").read_text()
+    assert told.index("max_stall_s") < told.index("no sign of life")
+    assert broken_promises(opened, []) == []
+    assert counted_once(opened, "everything", "n_all", 120) == []
 
 
 def test_up_on_kafka_and_redis_with_two_workers_of_which_one_is_killed(

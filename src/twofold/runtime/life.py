@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 from twofold.runtime.beating import beating
+from twofold.runtime.home import Home
+from twofold.silence import Stall
 
 _TOUCH_S = 0.25
 
 
 @contextlib.contextmanager
-def signs_of_life(run: Path) -> Iterator[None]:
-    """For the length of the block a thread touches this process's file. Long work is no silence, a stopped process is."""
+def signs_of_life(run: Path, stall: Stall) -> Iterator[None]:
+    """For the length of the block a thread touches this process's file. Long work is no silence; to be stopped is, and to hang."""
     path = _path(run, os.getpid())
     run.mkdir(parents=True, exist_ok=True)
 
     def touch() -> None:
         with contextlib.suppress(OSError):  # a full disk is no death
-            path.touch()
+            if not stall.hangs():
+                path.touch()
 
     path.touch()
     try:
@@ -28,6 +32,16 @@ def signs_of_life(run: Path) -> Iterator[None]:
             yield
     finally:
         path.unlink(missing_ok=True)
+
+
+def new_stall(home: Home) -> Stall:
+    """Whether the home's worker in this process hangs, by the setting for it; a line on stderr tells it."""
+    stall_s = home.settings.max_stall_s
+
+    def tell() -> None:
+        print(f"this worker has done nothing for {stall_s} s (max_stall_s): until it does, it counts as dead", file=sys.stderr, flush=True)
+
+    return Stall(stall_s, tell)
 
 
 def sign_of(run: Path, process: int) -> int | None:

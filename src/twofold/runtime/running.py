@@ -16,7 +16,7 @@ from twofold.log.base import WakingLog
 from twofold.plan import layout
 from twofold.plan.schedule import previous_fire
 from twofold.runtime.home import APPENDED, APPLIED, Home
-from twofold.runtime.life import signs_of_life
+from twofold.runtime.life import new_stall, signs_of_life
 from twofold.runtime.retrying import answered, follow
 
 if TYPE_CHECKING:
@@ -45,7 +45,8 @@ def stream(project: Opened, until: Ended) -> None:
     from twofold.runtime.restoring import new_worker
 
     home = project.home
-    with signs_of_life(home.settings.run), home.bell.listen(APPENDED) as listener:
+    stall = new_stall(home)
+    with signs_of_life(home.settings.run, stall), home.bell.listen(APPENDED) as listener:
         if answered(lambda: (home.log, home.store), until) is None:
             return
 
@@ -53,7 +54,7 @@ def stream(project: Opened, until: Ended) -> None:
             return home.log.wait(timeout_s, partitions) if isinstance(home.log, WakingLog) else listener.wait(timeout_s)
 
         if home.store.has_many_writers:
-            sharing.stream(home, functools.partial(new_worker, project), wait, until)
+            sharing.stream(home, functools.partial(new_worker, project), wait, until, stall)
             return
         with contextlib.ExitStack() as stack:
             worker = answered(functools.partial(_begun, project), until) if _stand_by(home, stack, until) else None
@@ -64,6 +65,7 @@ def stream(project: Opened, until: Ended) -> None:
                 worker.close()
                 wait(_WAIT_S)
 
+            stall.sign = lambda: worker.steps
             follow(worker.catch_up, rest, until)
 
 

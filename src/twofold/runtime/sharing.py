@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import sys
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
@@ -15,7 +14,9 @@ from twofold.home_lock import holder_of
 from twofold.plan.layout import LOG_UUID
 from twofold.runtime.beating import beating
 from twofold.runtime.home import APPLIED, Home
+from twofold.runtime.life import new_stall
 from twofold.runtime.retrying import answered, follow
+from twofold.silence import Stall
 from twofold.store.applied import applied_offsets, lies_within
 from twofold.stream.shares import BEAT_S, Member, Membership, Watch, members, new_id
 
@@ -42,24 +43,20 @@ def _watch(home: Home) -> Watch:
 
 
 @contextlib.contextmanager
-def membership(home: Home) -> Iterator[Membership]:
+def membership(home: Home, stall: Stall | None = None) -> Iterator[Membership]:
     """A member that beats in a thread of its own, so that long work is no silence; it leaves at the end of the block."""
-    member, stall_s = new_id(), home.settings.max_stall_s
+    member = new_id()
     with home.lock(_TASK + member, wait_s=1.0):
         ended_here = functools.partial(has_ended_here, home)
-        found = Membership(home.store, home.log.partitions, member, has_ended=ended_here, max_stall_s=stall_s)
+        found = Membership(home.store, home.log.partitions, member, has_ended=ended_here, stall=stall or new_stall(home))
 
         def beat() -> None:
-            hung = found.hangs
             try:
                 found.beat()
             except Unavailable:  # the store does not answer: neither does it to the others
                 pass
             except Exception as error:
                 found.failure = error
-            if found.hangs and not hung:
-                told = f"this worker has done nothing for {stall_s} s (max_stall_s): until it does, its partitions are for others"
-                print(told, file=sys.stderr, flush=True)
 
         try:
             found.beat()  # which takes the dead off the list: their locks have told what they knew
@@ -91,7 +88,7 @@ class Sharing:
         if member.failure is not None:
             raise member.failure
         self._passes += 1
-        member.sign = self._sign
+        member.stall.sign = self._sign
         if self._beats != member.beats:
             self._beats = member.beats
             self._adopt(member.share)
@@ -107,9 +104,9 @@ class Sharing:
             with self._home.store.snapshot() as snapshot:
                 is_lost = snapshot.get(LOG_UUID) is None
             if is_lost:  # servers that were emptied, or replaced: what a new store must know is not in it
-                self._member.sign = None  # that may take long
+                self._member.stall.sign = None  # that may take long
                 self._worker, new = self._new_worker(), share
-                self._member.sign = self._sign
+                self._member.stall.sign = self._sign
             self._worker.take_over(new)
 
     def rest(self) -> None:
@@ -118,11 +115,15 @@ class Sharing:
 
 
 def stream(
-    home: Home, new_worker: Callable[[], Worker], wait: Callable[[float, Collection[int]], object], until: Callable[[], bool]
+    home: Home,
+    new_worker: Callable[[], Worker],
+    wait: Callable[[float, Collection[int]], object],
+    until: Callable[[], bool],
+    stall: Stall,
 ) -> None:
     """Apply a share of the log as it grows, until `until()`. Where log or store do not answer it goes on when they do."""
     with contextlib.ExitStack() as stack:
-        member = answered(lambda: stack.enter_context(membership(home)), until)
+        member = answered(lambda: stack.enter_context(membership(home, stall)), until)
         sharing = None if member is None else answered(lambda: Sharing(home, new_worker, member), until)
         if member is None or sharing is None:
             return

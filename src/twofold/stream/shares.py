@@ -18,7 +18,7 @@ import msgspec
 from twofold.errors import Corrupt
 from twofold.plan import layout
 from twofold.plan.serving import Frozen
-from twofold.silence import Silence
+from twofold.silence import Silence, Stall
 from twofold.store.base import Snapshot, Store, Transaction, commit
 
 BEAT_S = 0.5
@@ -113,8 +113,7 @@ class Membership:
     `share` is what it is to apply since the beat number `beats`; `partitions`, set by its worker, is what it applies; `failure`, set by
     whoever has it beat, what ended that. One thread may beat while another reads.
 
-    `sign`, set by its worker, gives what changes with all that the worker does; None: it has not begun. A member whose sign has been the
-    same for `max_stall_s` hangs (0: no time is long enough), and says nothing until it changes.
+    While its worker hangs (see `stall`) it says nothing.
     """
 
     def __init__(
@@ -124,16 +123,12 @@ class Membership:
         member: str | None = None,
         clock_s: Callable[[], float] = time.monotonic,
         has_ended: Callable[[str], bool] = _unknown,
-        max_stall_s: float = 0.0,
+        stall: Stall | None = None,
     ) -> None:
         self.id = member or new_id()
         self.beats, self.share, self.partitions = 0, frozenset[int](), tuple[int, ...]()
         self.failure: Exception | None = None
-        self.sign: Callable[[], object] | None = None
-        self.hangs = False
-        """Whether the last beat was left out because the worker hangs."""
-        self._clock_s, self._max_stall_s = clock_s, max_stall_s
-        self._stall: Silence | None = None
+        self.stall = stall or Stall(0.0)
         self._store, self._count = store, partitions
         self._watch = Watch(clock_s, has_ended)
         self._host = socket.gethostname()
@@ -143,8 +138,7 @@ class Membership:
 
         Raises StoreUnavailable; then nothing changes.
         """
-        self.hangs = self._stall_s() >= self._max_stall_s > 0
-        if self.hangs:
+        if self.stall.hangs():
             return
         entered: dict[str, Member] = {}
 
@@ -161,16 +155,6 @@ class Membership:
             commit(self._store, lambda txn: _remove(txn, dead))
         self.share = shares(living, self._count)[self.id]
         self.beats += 1
-
-    def _stall_s(self) -> float:
-        """For how long the worker's sign has been the same."""
-        now_s, sign = self._clock_s(), self.sign
-        if sign is None:
-            self._stall = None
-            return 0.0
-        if self._stall is None:
-            self._stall = Silence(sign(), now_s, 2 * BEAT_S)
-        return self._stall.look(sign(), now_s)
 
     def leave(self) -> None:
         """Say that this member is gone, so that the others need not wait."""

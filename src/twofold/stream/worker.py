@@ -78,7 +78,8 @@ class Worker:
         changes = max((len(self._folders[source.name]) + (source.id is not None) for source in self._sources), default=1)
         self._max_events = max_events or _MOST_CHANGES // max(1, changes)
         self.steps = 0
-        """Grows with every transaction that has ended, however it did: where it stays the same for long, the worker hangs."""
+        """Grows with every look at the log, each part of a transaction's work, and its end: where it stays the same for long, the worker
+        hangs."""
         self._fresh: dict[int, dict[int, int]] = {}
         self._epochs: dict[int, int] = {}
         self._heads, self._offsets = RecentBlobs(), dict[int, dict[str, int]]()
@@ -140,6 +141,7 @@ class Worker:
         return self._apply_all(self._behind(self._ends()))
 
     def _ends(self) -> dict[tuple[str, int], int]:
+        self.steps += 1
         return self._log.end_offsets([source.name for source in self._sources])
 
     def _apply_all(self, behind: Sequence[_Behind]) -> int:
@@ -191,6 +193,7 @@ class Worker:
         found = []
         for part in together:
             batches = self._log.read(part.source.name, part.partition, part.offset, most)
+            self.steps += 1
             end = batches[-1].end_offset if batches else part.end
             found.append(_Pending(part.source, part.partition, part.offset, batches, end))
         return found
@@ -240,6 +243,7 @@ class Worker:
             txn.put(layout.newest_key(source.name, partition), layout.encode_pointer(layout.Newest(part.end - 1, newest.term)))
         arrival_us = newest.arrival_us
         frame = _decoded(txn, part)
+        self.steps += 1
         events, decoded_events = sum(batch.count for batch in part.batches) - _applied_before(part), frame.height
         is_far = far_rows(source, frame)
         if is_far is not None:
@@ -250,6 +254,7 @@ class Worker:
         count(txn, source, partition, offset, events, decoded_events, in_time, frame)
         for folder in self._folders[source.name]:
             self._fold(txn, folder, partition, frame, arrival_us)
+            self.steps += 1
 
     def _fold(self, txn: Transaction, folder: DeltaFolder, partition: int, frame: pl.DataFrame, arrival_us: int) -> None:
         """Fold a frame into the view's open delta. The place is read here, so a roll-over can never be missed."""
