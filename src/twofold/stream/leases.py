@@ -67,7 +67,8 @@ class Lease:
             return None
 
         holder = commit(self._store, take)
-        self._said_s = now_s
+        if holder is None:
+            self._beats, self._said_s = self._beats + 1, now_s
         return holder
 
     def _is_dead(self, holder: Holder, now_s: float) -> bool:
