@@ -345,6 +345,19 @@ def test_a_topic_is_asked_for_once_for_all_that_has_come(
     assert 1 <= len(asked) <= 10
 
 
+def test_a_topic_that_a_broker_does_not_know_for_a_moment_is_read_afterwards(
+    kafka: KafkaBroker, opened: Callable[..., KafkaLog], topic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    produce(kafka, topic, b"a", b"b")
+    log = opened(foreign=topic)
+    assert log.end_offsets(["s"])["s", 0] == 2
+    with monkeypatch.context() as patched:
+        patched.setattr(log._topics, "_described", lambda name: None)
+        with pytest.raises(LogUnavailable, match="it is not there"):
+            log.read("s", 0, 0, 10)
+    assert len(held(log)) == 2
+
+
 def test_a_topic_that_was_made_anew_is_not_the_same_log(kafka: KafkaBroker, opened: Callable[..., KafkaLog], topic: str) -> None:
     produce(kafka, topic, b"a", b"b")
     log = opened(foreign=topic)

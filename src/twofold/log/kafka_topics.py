@@ -104,9 +104,14 @@ class Topics:
             return self._register(source, name)
 
     def confirm(self, topic: str) -> None:
-        """Raises LogMismatch where a topic of a source is not what it was. Takes no lock: whoever reads has one that others wait for."""
+        """Raises LogMismatch where a topic of a source is not what it was. Takes no lock: whoever reads has one that others wait for.
+
+        One that is not there may be one that a broker does not know yet: that is LogUnavailable, and the next look at it decides.
+        """
         sources = {source: known for source, known in list(self._registered.items()) if known.topic == topic}
         described = self._described(topic)
+        if described is None:
+            raise self._clients.unavailable(f"describe topic {topic!r}", "it is not there")
         for source, registered in sources.items():
             _refuse_another(source, registered, described)
 
