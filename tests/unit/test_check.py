@@ -239,6 +239,7 @@ CASES: dict[str, tuple[str, str, str]] = {
     # The project
     "project: empty": (PROJECT, 'project = tw.Project("flights")', "project 'flights' is empty; name its models, as in models=[late]"),
     "project: no name": (PROJECT, PROJECT.replace('"flights"', '"2013"'), "the project's name '2013' is no name; use letters, digits and underscores, as in '_2013'"),
+    "project: long name": (PROJECT, PROJECT.replace('"flights"', f'"{"f" * 129}"'), f"the project's name '{'f' * 76}... has 129 letters; take at most 128"),
     "project: no model": (PROJECT, PROJECT.replace("[late]", "[late, airport]"), "project 'flights': models[1] is view 'airport'; give a tw.Model"),
     "project: no list": (PROJECT, 'project = tw.Project("flights", models=[late], views=5)', "is not written as it should be"),
     "duplicate: source": (PROJECT, 'departures = tw.Events("departures", time="t", schema={"x": int})\nproject = tw.Project("flights", models=[late], sources=[departures])', "source 'departures': the name is taken by another source 'departures' (flights.py:13)"),

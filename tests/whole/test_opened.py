@@ -254,3 +254,21 @@ def test_status_and_age_stand_beside_columns_of_the_same_name(tmp_path: Path, cl
         opened.catch_up()
         found = opened.features("orders", ["a"], status=True).row(0, named=True)
     assert found == {"order": "a", "status": "sent", "age_s": 2.0, "__status": "present", "__age_s": 3.0}
+
+
+@pytest.mark.parametrize("letter", ["v", "V"])
+def test_the_longest_names_can_be_built_and_served(tmp_path: Path, clock: tw.ManualClock, letter: str) -> None:
+    name = letter * 128
+    source = tw.Events(name, time="at", schema={"k": str})
+    views = [
+        tw.View(name, source, by="k", features={name: tw.count(over="1h")}),
+        tw.Table(f"T{name[1:]}", key="k", schema={"k": str, "x": int}),
+    ]
+    with tw.Project(name, views=views).open(home=tmp_path, clock=clock) as opened:
+        opened.load(name, [{"k": "a", "at": START_US - 60_000_000}])
+        opened.build()
+        opened.append(name, {"k": "a", "at": START_US - 30_000_000})
+        opened.catch_up()
+        assert opened.features(name, ["a"])[f"{name}_1h"].to_list() == [2]
+        opened.build()
+        assert opened.features(name, ["a"])[f"{name}_1h"].to_list() == [2]

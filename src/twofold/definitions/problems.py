@@ -20,6 +20,8 @@ Columns = Mapping[str, str]
 
 NUMBERS = frozenset({"int", "float", "bool"})
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+NAME_LETTERS = 128
+"""So long a name may be: names of sources are names of folders and topics too, with something before and after them."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,8 @@ def name_problems(name: Any, what: str, place: Place) -> Problems:
     """A name stands in columns, paths and commands, so it is made of letters, digits and underscores."""
     if not isinstance(name, str):
         yield Problem(f"{what} {name!r} is no text", place)
+    elif len(name) > NAME_LETTERS:
+        yield Problem(f"{what} {shown(name)} has {len(name)} letters; take at most {NAME_LETTERS}", place)
     elif not _NAME.fullmatch(name):
         nearest = re.sub(r"\W", "_", name, flags=re.ASCII)
         nearest = nearest if _NAME.fullmatch(nearest) else f"_{nearest}"

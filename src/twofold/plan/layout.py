@@ -28,6 +28,8 @@ PARTITIONS = META + b"m/partitions"
 FORMAT = META + b"m/format"
 """Entry of the number of the format that a store has, which is `THIS_FORMAT`."""
 THIS_FORMAT = 2
+_SHOWN_OF_VIEW = 50
+"""So many letters of a view stand in the names of its generations: in capitals, of three bytes each, they fit into a file's name."""
 
 
 class Closing(Frozen, frozen=True):
@@ -280,11 +282,11 @@ def freshness_key(partition: int) -> bytes:
 
 
 def generation_name(view: str, version: str, number: int) -> str:
-    """A new name of a generation: the view for people, its version, the number of the last delta that it holds, and a mark of its own.
+    """A new name of a generation: the view's beginning for people, its version, the number of the last delta in it, a mark of its own.
 
     Servers that fail over may bring the number back, for other events: no reader may take the one that it has open for the new one.
     """
-    return f"{view}-{version}-{number:08d}-{secrets.token_hex(4)}"
+    return f"{view[:_SHOWN_OF_VIEW]}-{version}-{number:08d}-{secrets.token_hex(4)}"
 
 
 def _shard(partition: int | None) -> bytes:
