@@ -11,7 +11,7 @@ import pytest
 from whole_data import FRAUDS, HISTORY, LIVE, START_US, load_history
 
 import twofold as tw
-from twofold.errors import Busy, DataError, NotBuilt, SchemaMismatch, UnknownName
+from twofold.errors import Busy, DataError, NotBuilt, SchemaMismatch, Unavailable, UnknownName
 from twofold.instants import DAY_US, HOUR_US, MINUTE_US
 from twofold.runtime.home import Home
 from twofold.settings import Settings
@@ -254,6 +254,14 @@ def test_status_and_age_stand_beside_columns_of_the_same_name(tmp_path: Path, cl
         opened.catch_up()
         found = opened.features("orders", ["a"], status=True).row(0, named=True)
     assert found == {"order": "a", "status": "sent", "age_s": 2.0, "__status": "present", "__age_s": 3.0}
+
+
+def test_a_closed_home_opens_nothing_again(loaded: Any) -> None:
+    loaded.close()
+    for call in (lambda: loaded.append("payments", LIVE[0]), loaded.build, loaded.dead_letters, lambda: loaded.promote("risk")):
+        with pytest.raises(Unavailable, match="was closed; open"):
+            call()
+    loaded.close()
 
 
 @pytest.mark.parametrize("letter", ["v", "V"])

@@ -37,6 +37,7 @@ class Home:
     def __init__(self, settings: Settings, clock: Clock | None = None) -> None:
         self.settings = settings
         self.clock = clock or clock_of(settings)
+        self._is_closed = False
         try:
             self.settings.home.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -50,6 +51,7 @@ class Home:
     @functools.cached_property
     def log(self) -> EventLog:
         """The event log. Raises LogMismatch where it has another number of partitions than the settings say."""
+        self._refuse_closed()
         found, wanted = self._opened_log(), self.settings.partitions
         if wanted not in (None, found.partitions):
             number = found.partitions
@@ -74,6 +76,7 @@ class Home:
     @functools.cached_property
     def store(self) -> Store:
         """The online store."""
+        self._refuse_closed()
         if self.settings.store != "lmdb:":
             from twofold.store.redis import RedisStore
 
@@ -99,6 +102,7 @@ class Home:
     @functools.cached_property
     def registry(self) -> SqliteRegistry:
         """Models, serving plans and what is live."""
+        self._refuse_closed()
         from twofold.registry.sqlite import SqliteRegistry
 
         return SqliteRegistry(self.settings.home / "registry")
@@ -123,8 +127,13 @@ class Home:
         self.bell.ring(APPENDED)
         return position
 
+    def _refuse_closed(self) -> None:
+        if self._is_closed:
+            raise Unavailable(f"home {self.settings.home} was closed; open the project again")
+
     def close(self) -> None:
-        """Close what was opened."""
+        """Close what was opened; nothing is opened any more."""
+        self._is_closed = True
         for name in ("log", "store", "registry"):
             if name in self.__dict__:
                 self.__dict__.pop(name).close()
