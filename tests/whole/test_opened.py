@@ -11,7 +11,7 @@ import pytest
 from whole_data import FRAUDS, HISTORY, LIVE, START_US, load_history
 
 import twofold as tw
-from twofold.errors import Busy, DataError, NotBuilt, SchemaMismatch, Unavailable, UnknownName
+from twofold.errors import Busy, DataError, DefinitionError, NotBuilt, SchemaMismatch, Unavailable, UnknownName
 from twofold.instants import DAY_US, HOUR_US, MINUTE_US
 from twofold.runtime.home import Home
 from twofold.settings import Settings
@@ -262,6 +262,13 @@ def test_a_closed_home_opens_nothing_again(loaded: Any) -> None:
         with pytest.raises(Unavailable, match="was closed; open"):
             call()
     loaded.close()
+
+
+def test_a_clock_that_is_a_text_is_refused(tmp_path: Path) -> None:
+    from shop import project
+
+    with pytest.raises(DefinitionError, match=r"clock = 'replay' is no clock; give .*tw.ReplayClock\(path\)"):
+        project.open(home=tmp_path, clock="replay")
 
 
 @pytest.mark.parametrize("letter", ["v", "V"])

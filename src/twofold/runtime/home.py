@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from twofold.bell import Bell
 from twofold.clocks import ReplayClock, SystemClock
-from twofold.errors import LogMismatch, Unavailable
+from twofold.errors import DefinitionError, LogMismatch, Unavailable
 from twofold.fail_points import fail_point
 from twofold.home_lock import HomeLock
 from twofold.instants import Clock
@@ -36,6 +36,8 @@ class Home:
 
     def __init__(self, settings: Settings, clock: Clock | None = None) -> None:
         self.settings = settings
+        if isinstance(clock, str):
+            raise DefinitionError(f"clock = {clock!r} is no clock; give a tw.ManualClock, or tw.ReplayClock(path), or leave it out")
         self.clock = clock or clock_of(settings)
         self._is_closed = False
         try:
