@@ -271,6 +271,11 @@ def test_a_clock_that_is_a_text_is_refused(tmp_path: Path) -> None:
         project.open(home=tmp_path, clock="replay")
 
 
+def test_one_name_is_no_list_of_views_to_build(loaded: Any) -> None:
+    with pytest.raises(DataError, match=r"views = 'card' is one name; give a list of them, as in \['card'\]"):
+        loaded.build(views="card")
+
+
 @pytest.mark.parametrize("letter", ["v", "V"])
 def test_the_longest_names_can_be_built_and_served(tmp_path: Path, clock: tw.ManualClock, letter: str) -> None:
     name = letter * 128

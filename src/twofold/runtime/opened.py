@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 
+from twofold.errors import DataError
 from twofold.instants import Duration, Instant, duration_us, to_us
 from twofold.log.base import Position, TrimmableLog
 from twofold.plan.serving import SourcePlan
@@ -117,6 +118,8 @@ class Opened:
         from twofold.runtime.running import has_worker
         from twofold.runtime.tasks import alone
 
+        if isinstance(views, str):
+            raise DataError(f"views = {views!r} is one name; give a list of them, as in [{views!r}]")
         with alone(self.home, "build", _BUILD_WAIT_S, progress) as progress:
             finish_loads(self)
             if not has_worker(self.home):
