@@ -276,6 +276,11 @@ def test_one_name_is_no_list_of_views_to_build(loaded: Any) -> None:
         loaded.build(views="card")
 
 
+def test_a_spine_of_no_rows_has_no_features(loaded: Any) -> None:
+    found = loaded.history("card", [])
+    assert found.equals(loaded.history("card", [{"card": "a", "at": START_US}]).clear())
+
+
 @pytest.mark.parametrize("letter", ["v", "V"])
 def test_the_longest_names_can_be_built_and_served(tmp_path: Path, clock: tw.ManualClock, letter: str) -> None:
     name = letter * 128

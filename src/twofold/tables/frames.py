@@ -74,8 +74,10 @@ def conform_spine(by: Mapping[str, str], table: Any) -> tuple[pl.DataFrame, NDAr
     """A table of keys and instants: (its key columns as `k0`, `k1`, ... in the order and types of `by`; its `at`; the table as a frame).
 
     `at` are aware datetimes, ISO texts with a zone or int microseconds, none of them null; keys may be null. Other columns stay in the
-    third. Raises SchemaMismatch.
+    third. A list of no rows has these columns, empty. Raises SchemaMismatch.
     """
+    if isinstance(table, list) and not table:
+        table = {name: [] for name in (*by, AT)}
     given = read_given(table, None, "the spine")
     columns = _with_at(given, by, "the spine")
     keys = pl.DataFrame([columns[name].alias(f"k{i}") for i, name in enumerate(by)]) if by else pl.DataFrame(height=given.height)
