@@ -57,6 +57,16 @@ def test_a_letter_sent_again_is_a_new_event_and_gone(opened: Any, clock: tw.Manu
     assert opened.features("card", ["far"])["n_1d"].to_list() == [3]
 
 
+@pytest.mark.parametrize("places", [[5], "0/5", [("0", 5)], [(0, 5, 1)], [True]], ids=str)
+def test_what_is_no_place_of_a_letter_is_refused(opened: Any, places: Any) -> None:
+    for call in (lambda: opened.replay("payments", places), lambda: opened.drop_dead_letters("payments", places)):
+        with pytest.raises(DataError, match=r"is no place of a dead letter; give \(partition, offset\) for each, as in \[\(0, 5\)\]"):
+            call()
+    with pytest.raises(DataError, match="is no place of a dead letter"):
+        opened.replay("payments", rows={5: {}})
+    assert offsets(opened) == [0, 1, 2, 3]
+
+
 @pytest.mark.parametrize(("identity", "counted"), [("far0", 1), (None, 2)], ids=["with an id", "without"])
 def test_a_process_killed_between_append_and_removal_counts_the_event_once_where_it_has_an_id(
     opened: Any, clock: tw.ManualClock, monkeypatch: Any, identity: str | None, counted: int

@@ -37,6 +37,9 @@ def letters_of(project: Opened, source: str | None = None, places: Collection[Pl
     """Dead letters by partition, source and offset. Raises DataError for a place at which there is none."""
     if source is not None:
         project.compiled.source(source)
+    for place in places or ():
+        if not (isinstance(place, tuple | list) and [type(part) for part in place] == [int, int]):
+            raise DataError(f"{place!r} is no place of a dead letter; give (partition, offset) for each, as in [(0, 5)]")
     with project.home.store.snapshot() as snapshot:
         found = [
             letter
