@@ -126,11 +126,14 @@ def test_appending_to_a_topic_with_fewer_partitions_says_where_the_events_are(op
     assert log.append(events(b"a", partition=3), 10**15).offsets == {("s", 0): 1}
 
 
-def test_a_topic_with_more_partitions_than_the_log_is_refused(kafka: KafkaBroker, opened: Callable[..., KafkaLog]) -> None:
+def test_a_topic_with_more_partitions_than_the_log_is_refused_and_forgotten(
+    kafka: KafkaBroker, opened: Callable[..., KafkaLog], topic: str
+) -> None:
     name = f"wide{next(NUMBERS)}"
     admin(kafka).create_topics([NewTopic(name, 3)])[name].result()
     with pytest.raises(DefinitionError, match="has 3 partitions, this log 2; set `partitions` to at least 3"):
         opened(partitions=2, foreign=name).end_offsets(["s"])
+    assert opened(partitions=2, foreign=topic).end_offsets(["s"]) == {("s", 0): 0, ("s", 1): 0}
 
 
 def test_a_topic_that_is_not_there_is_named(opened: Callable[..., KafkaLog]) -> None:

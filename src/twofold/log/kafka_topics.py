@@ -134,6 +134,7 @@ class Topics:
             raise DefinitionError(
                 f"[sources.{source}] topic = {name!r}: Kafka at {self._settings.servers} has no such topic; make it, or mend the name"
             )
+        self._refuse_larger(source, name, described)
         registered = Registered(name, described.topic_id, self.partitions)
         self._write_control(b"source/" + source.encode(), msgspec.json.encode(registered))
         self._registered[source] = registered
@@ -153,15 +154,19 @@ class Topics:
                 f"topic {self._settings.control_topic!r} had {registered.log_partitions} partitions when {source!r} came to it and has "
                 f"{self.partitions} now; they are fixed: give the log another prefix and build anew"
             )
-        if described.partitions > self.partitions:
-            raise DefinitionError(
-                f"topic {registered.topic!r} of {source!r} has {described.partitions} partitions, this log {self.partitions}; set "
-                f"`partitions` to at least {described.partitions} when the log is made (another prefix makes a new one)"
-            )
+        self._refuse_larger(source, registered.topic, described)
         format, skips = (JSON_OF_OURS, False) if foreign is None else (foreign.format, foreign.skips_tombstones)
         topic = Topic(registered.topic, described.partitions, format, skips)
         self._topics[source] = topic, time.monotonic()
         return topic
+
+    def _refuse_larger(self, source: str, topic: str, described: Described) -> None:
+        """Raises DefinitionError where a topic has more partitions than the log."""
+        if described.partitions > self.partitions:
+            raise DefinitionError(
+                f"topic {topic!r} of {source!r} has {described.partitions} partitions, this log {self.partitions}; set "
+                f"`partitions` to at least {described.partitions} when the log is made (another prefix makes a new one)"
+            )
 
     # What the broker says
 
