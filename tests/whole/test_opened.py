@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import twofold as tw
 from twofold.errors import Busy, DataError, DefinitionError, NotBuilt, SchemaMismatch, Unavailable, UnknownName
 from twofold.instants import DAY_US, HOUR_US, MINUTE_US
 from twofold.runtime.home import Home
+from twofold.runtime.restoring import new_worker
 from twofold.settings import Settings
 
 
@@ -297,3 +299,24 @@ def test_the_longest_names_can_be_built_and_served(tmp_path: Path, clock: tw.Man
         assert opened.features(name, ["a"])[f"{name}_1h"].to_list() == [2]
         opened.build()
         assert opened.features(name, ["a"])[f"{name}_1h"].to_list() == [2]
+
+
+def test_a_first_build_waits_for_what_the_log_holds(tmp_path: Path, clock: tw.ManualClock) -> None:
+    """Where a store was lost, a table built on a part of its rows would give events old ones for ever."""
+    prices = tw.Table("prices", key="item", time="since", schema={"item": str, "price": float})
+    with tw.Project("shop", views=[prices]).open(home=tmp_path, clock=clock) as opened:
+        opened.load("prices", [{"item": "a", "price": 1.0, "since": START_US - 2}])
+        opened.append("prices", {"item": "a", "price": 2.0, "since": START_US - 1})
+        worker = new_worker(opened)
+        worker.take_over()
+
+        def work() -> None:
+            worker.catch_up()
+            worker.close()
+
+        with opened.home.lock("worker"):
+            late = threading.Timer(0.5, work)
+            late.start()
+            opened.build()
+            assert opened.features("prices", ["a"])["price"].to_list() == [2.0]
+            late.join()

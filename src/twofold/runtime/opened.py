@@ -111,18 +111,21 @@ class Opened:
     def build(self, at: Instant | None = None, views: Iterable[str] | None = None, progress: Progress = silent) -> list[Built]:
         """Archive the log and publish a new generation of every view that needs one, compacted at the clock `at`.
 
-        Makes the speed layer follow the project's views first, unless a worker process does so already.
+        Makes the speed layer follow the project's views first, unless a worker process does so already. Before a view is built for the
+        first time, or anew after servers have lost it, the worker has applied what the log holds now.
         """
         from twofold.batch.generation import Builder
         from twofold.runtime.loading import finish_loads
-        from twofold.runtime.running import has_worker
+        from twofold.runtime.running import has_worker, wait_for_all_of_new
         from twofold.runtime.tasks import alone
 
         if isinstance(views, str):
             raise DataError(f"views = {views!r} is one name; give a list of them, as in [{views!r}]")
         with alone(self.home, "build", _BUILD_WAIT_S, progress) as progress:
             finish_loads(self)
-            if not has_worker(self.home):
+            if has_worker(self.home):
+                wait_for_all_of_new(self, views)
+            else:
                 self.catch_up()
             base_us = self.home.clock.now_us() if at is None else to_us(at)
             builder = Builder(self.compiled, self.home.log, self.home.store, self.home.tables, self.home.scratch)

@@ -7,7 +7,7 @@ import functools
 import itertools
 import sys
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from twofold.errors import Busy, Unavailable
@@ -120,6 +120,37 @@ def catch_up(project: Opened) -> int:
                 if time.monotonic() > deadline_s:
                     raise Busy(f"the log's end was not reached in time: {error}") from None
             listener.wait(_WAIT_S)
+
+
+def wait_for_all_of_new(project: Opened, names: Iterable[str] | None) -> None:
+    """Wait until the workers have applied what the log holds now for those of the views that cannot be read yet.
+
+    Built on less they would be answered, and their rows joined to events for ever, as if no more had come. Views that the workers do
+    not follow are not waited for. Raises Busy where it takes too long.
+    """
+    from twofold.runtime.sharing import is_applied
+
+    views = [project.compiled.view(name).plan for name in (project.compiled.views if names is None else names)]
+    sources = {source for view in views if _is_new(project.home, view) for source in view.sources}
+    ends = project.home.log.end_offsets([name for name in sources if project.compiled.source(name).time is not None])
+    deadline_s = time.monotonic() + _CATCH_UP_WAIT_S
+    with project.home.bell.listen(APPLIED) as listener:
+        while ends and not is_applied(project.home, ends):
+            if time.monotonic() > deadline_s:
+                raise Busy(
+                    "the workers did not reach the log's end in time, and views would be built on a part of it; see `twofold status`"
+                )
+            listener.wait(_WAIT_S)
+
+
+def _is_new(home: Home, view: ViewPlan) -> bool:
+    """Whether workers follow a view that has no generation, or none that its deltas fit to."""
+    from twofold.batch.roll import is_torn, place_keys
+
+    with home.store.snapshot() as snapshot:
+        raw, *places = snapshot.multi_get([layout.pointer_key(view.version), *place_keys(view, home.log.partitions)])
+    pointer = None if raw is None else layout.decode_pointer(raw)
+    return pointer is not None and view.mode != "stream" and (pointer.generation is None or is_torn(view, pointer, places))
 
 
 def _apply_all(project: Opened) -> int:
