@@ -24,6 +24,9 @@ from twofold.errors import DataError, LogMismatch, LogUnavailable
 from twofold.instants import to_us
 from twofold.log import avro as avro_of_log
 from twofold.runtime.facts import facts_of
+from twofold.runtime.home import Home
+from twofold.runtime.replica import Replica
+from twofold.settings import Settings
 from twofold.stream.dead_letters import DeadLetter, dead_letters
 from twofold.testing.faults import broken_promises
 
@@ -399,6 +402,32 @@ def cut(segment: Path, offset: int) -> None:
     for path in (segment.with_suffix(".index"), segment.with_suffix(".timeindex"), *segment.parent.parent.glob("recovery-point-*")):
         path.unlink()
     (segment.parent.parent / ".kafka_cleanshutdown").unlink()
+
+
+def test_a_replica_that_starts_while_no_broker_answers_serves_what_was_applied(tmp_path: Path, clock: tw.ManualClock) -> None:
+    if reason := why_missing():
+        pytest.skip(reason)
+    (tmp_path / "broker").mkdir()
+    broker = KafkaBroker(tmp_path / "broker")
+    log = f"kafka://{broker.servers}?prefix=replica."
+    try:
+        with project.open(home=tmp_path / "home", clock=clock, log=log, partitions=2) as handle:
+            handle.build()
+            handle.append("orders", [order(number) for number in range(6)])
+            handle.catch_up()
+        broker.kill()
+        home = Home(Settings(home=tmp_path / "home", log=log), clock)
+        replica = Replica(home)
+        assert [answer.values[0] for answer in replica.reader.features("shop", [("a",), ("b",)])] == [3, 3]
+        with pytest.raises(LogUnavailable):
+            replica.ingest("orders", [order(6)])
+        broker.start()
+        position = replica.ingest("orders", [order(6)])
+        assert (position.log, replica.lag()) == (replica.reader.log_uuid, 1)
+        replica.close()
+        home.close()
+    finally:
+        broker.kill()
 
 
 @pytest.mark.parametrize("is_lost", [True, False])

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from twofold.errors import NotBuilt, known
+from twofold.errors import LogUnavailable, NotBuilt, known
 from twofold.log.base import Position
+from twofold.plan import layout
 from twofold.plan.ingest import check_rows
 from twofold.plan.serving import PredictorPlan, ServingPlan, decode_plan
 from twofold.predictors.base import Predictor, load_predictor
@@ -63,11 +64,22 @@ class Replica:
                 f"home {home.settings.home} has no serving plan; run `twofold build` or `twofold up` with the project file first"
             )
         plan = decode_plan(home.registry.get_artifact(artifact))
-        reader = FeatureReader(plan, home.store, home.log.uuid, home.log.partitions, home.clock)
+        reader = FeatureReader(plan, home.store, *self._log(), home.clock)
         reader.warm()
         server = ModelServer(plan, reader, self._predictor, self._served_log.record, home.bell, self._cache, self._isolation)
         self._moves = moves  # only now: a load that fails is tried again
         return server
+
+    def _log(self) -> tuple[str, int]:
+        """UUID and partitions of the log; where it does not answer, those of the log that the store was made for."""
+        try:
+            return self._home.log.uuid, self._home.log.partitions
+        except LogUnavailable:
+            with self._home.store.snapshot() as snapshot:
+                uuid, partitions = snapshot.multi_get([layout.LOG_UUID, layout.PARTITIONS])
+            if uuid is None or partitions is None:
+                raise
+            return uuid.decode(), layout.decode_int(partitions)
 
     def _predictor(self, plan: PredictorPlan) -> Predictor:
         return load_predictor(plan.format, self._home.registry.artifact_path(plan.artifact), plan.columns)
