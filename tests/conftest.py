@@ -48,6 +48,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 SLOW = (
     "tests/crash/",
+    "tests/parity/test_blobs.py::test_the_tiles_of_a_blob",
     "tests/parity/test_planted.py",
     "tests/parity/test_joins.py::test_a_store_that_is_lost",
     "tests/parity/test_joins.py::test_every_engine",
@@ -67,12 +68,15 @@ SLOW = (
     "tests/whole/test_long_work.py",
     "tests/whole/test_lost_commits.py",
     "tests/whole/test_no_leakage.py",
+    "tests/whole/test_opened.py::test_partitions_give",
     "tests/whole/test_retention.py",
     "tests/whole/test_several_sources.py",
+    "tests/whole/test_two_homes.py",
     "tests/contracts/test_registry.py::TestCrash",
     "tests/serving/test_features.py::test_threads_read",
     "tests/serving/test_http.py::test_a_store_that_hangs",
     "tests/serving/test_predictors.py",
+    "tests/unit/test_durable_tables.py::test_the_log_of_a_table_is_durable_with",
     "tests/unit/test_check.py::test_the_examples_are_right",
     "tests/unit/test_check.py::test_a_mistake_is_told",
     "tests/unit/test_expressions.py::test_a_row_has_the_same_bits",
