@@ -6,13 +6,14 @@ Each rule is a function from sources to complaints. It runs on the package, and 
 from __future__ import annotations
 
 import ast
+import functools
 import graphlib
 import os
 import re
 import subprocess
 import sys
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -145,9 +146,14 @@ def room_of(module: str) -> str:
     return first if is_room else "base"
 
 
-def imports_of(sources: Sources) -> list[Import]:
-    modules = {module_of(path) for path in sources}
-    return [found for path, text in sources.items() for found in _imports(path, ast.parse(text), "top", modules)]
+def imports_of(sources: Sources) -> Sequence[Import]:
+    return _imports_of(tuple(sources.items()))
+
+
+@functools.lru_cache(maxsize=1)
+def _imports_of(sources: tuple[tuple[str, str], ...]) -> Sequence[Import]:
+    modules = {module_of(path) for path, _ in sources}
+    return [found for path, text in sources for found in _imports(path, ast.parse(text), "top", modules)]
 
 
 def _imports(path: str, node: ast.AST, where: str, modules: set[str]) -> Iterator[Import]:
