@@ -21,7 +21,7 @@ from twofold.plan import layout
 from twofold.plan.inputs import STAMP, all_rows, as_history, stamped
 from twofold.plan.serving import SourcePlan
 from twofold.progress import Progress, silent
-from twofold.runtime.tasks import alone
+from twofold.runtime.tasks import TASK_WAIT_S, alone
 from twofold.store.base import Transaction, commit
 from twofold.stream.duplicates import drop_loaded_ids, least_pending, loaded_ids, take_loaded_ids, write_loaded_ids
 from twofold.tables.base import Reading
@@ -31,7 +31,6 @@ from twofold.tables.staged import StagedRows
 if TYPE_CHECKING:
     from twofold.runtime.opened import Opened
 
-LOCK_WAIT_S = 600.0
 _ROWS_PER_DIGEST = _ROWS_PER_LOOK = 500_000
 
 
@@ -42,7 +41,7 @@ def load(project: Opened, source: str, table: Any, at_us: int | None, progress: 
     frame, taken = conform_loaded(plan, table, at_us)
     content = content_of(frame, str(sorted(taken)) if taken else "")
     tables = project.home.tables
-    with alone(project.home, "load", LOCK_WAIT_S, progress) as progress:
+    with alone(project.home, "load", TASK_WAIT_S, progress) as progress:
         if taken:
             return load_snapshots(tables, plan, frame, taken, content)
         if not _has_ids(plan):

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from twofold.serve.features import FeatureReader
     from twofold.watch.audit import Audit
 
-_BUILD_WAIT_S = 600.0
 _KEPT_PER_MEMORY = 8
 """A source's events are kept for the next call where they take at most this part of the memory setting."""
 
@@ -117,11 +116,11 @@ class Opened:
         from twofold.batch.generation import Builder
         from twofold.runtime.loading import finish_loads
         from twofold.runtime.running import has_worker, wait_for_all_of_new
-        from twofold.runtime.tasks import alone
+        from twofold.runtime.tasks import TASK_WAIT_S, alone
 
         if isinstance(views, str):
             raise DataError(f"views = {views!r} is one name; give a list of them, as in [{views!r}]")
-        with alone(self.home, "build", _BUILD_WAIT_S, progress) as progress:
+        with alone(self.home, "build", TASK_WAIT_S, progress) as progress:
             finish_loads(self)
             if has_worker(self.home):
                 wait_for_all_of_new(self, views)

@@ -14,14 +14,13 @@ from twofold.instants import to_us
 from twofold.plan.counting import FUTURE_TOLERANCE_US
 from twofold.plan.layout import dead_letter_key
 from twofold.plan.serving import SourcePlan
-from twofold.runtime.tasks import alone
+from twofold.runtime.tasks import TASK_WAIT_S, alone
 from twofold.store.base import commit
 from twofold.stream.dead_letters import DeadLetter, dead_letters
 
 if TYPE_CHECKING:
     from twofold.runtime.opened import Opened
 
-LOCK_WAIT_S = 600.0
 Place = tuple[int, int]
 """Partition and offset."""
 
@@ -79,7 +78,7 @@ def content_of(letter: DeadLetter) -> str:
 
 def replay(project: Opened, source: str, places: Collection[Place] | None, rows: Mapping[Place, Mapping[str, Any]]) -> Replayed:
     """What `Opened.replay` says."""
-    with alone(project.home, "replay", LOCK_WAIT_S):
+    with alone(project.home, "replay", TASK_WAIT_S):
         return _replay(project, source, places, rows)
 
 
@@ -114,7 +113,7 @@ def _acceptable(project: Opened, plan: SourcePlan, letter: DeadLetter, row: Mapp
 
 def drop(project: Opened, source: str, places: Collection[Place] | None) -> int:
     """What `Opened.drop_dead_letters` says."""
-    with alone(project.home, "replay", LOCK_WAIT_S):
+    with alone(project.home, "replay", TASK_WAIT_S):
         letters = letters_of(project, source, places)
         for letter in letters:
             _delete(project, letter)

@@ -16,9 +16,9 @@ from twofold.plan import layout
 from twofold.plan.inputs import MAJOR, STAMP
 from twofold.plan.layout import Counted
 from twofold.plan.serving import SourcePlan
-from twofold.runtime.loading import LOCK_WAIT_S, finish_loads
+from twofold.runtime.loading import finish_loads
 from twofold.runtime.lost_tail import refuse_archive_beyond
-from twofold.runtime.tasks import alone
+from twofold.runtime.tasks import TASK_WAIT_S, alone
 from twofold.store.applied import applied_offsets
 from twofold.store.base import Transaction, commit
 from twofold.stream.duplicates import NotedIds, write_first_ids
@@ -38,11 +38,11 @@ def new_worker(project: Opened) -> Worker:
     with home.store.snapshot() as snapshot:
         is_new = snapshot.get(layout.LOG_UUID) is None
     if is_new:
-        with alone(home, "restore", LOCK_WAIT_S):
+        with alone(home, "restore", TASK_WAIT_S):
             for source in project.compiled.sources.values():
                 if source.time is not None:
                     _begin(project, source)
-    finish_loads(project, ids_only=True, wait_s=LOCK_WAIT_S if is_new else 0.0)
+    finish_loads(project, ids_only=True, wait_s=TASK_WAIT_S if is_new else 0.0)
     return Worker(project.compiled, home.log, home.store, home.bell)
 
 

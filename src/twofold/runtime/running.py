@@ -20,6 +20,7 @@ from twofold.runtime.life import new_stall, signs_of_life
 from twofold.runtime.retrying import answered, follow
 
 if TYPE_CHECKING:
+    from twofold.plan.layout import Pointer
     from twofold.plan.serving import ViewPlan
     from twofold.runtime.opened import Opened
     from twofold.store.base import Snapshot
@@ -131,7 +132,10 @@ def wait_for_all_of_new(project: Opened, names: Iterable[str] | None) -> None:
     from twofold.runtime.sharing import is_applied
 
     views = [project.compiled.view(name).plan for name in (project.compiled.views if names is None else names)]
-    sources = {source for view in views if _is_new(project.home, view) for source in view.sources}
+    with project.home.store.snapshot() as snapshot:
+        found = _where(project.home, snapshot, views)
+    new = [view for view, pointer, places in found if pointer is not None and _is_new(view, pointer, places)]
+    sources = {source for view in new for source in view.sources}
     ends = project.home.log.end_offsets([name for name in sources if project.compiled.source(name).time is not None])
     deadline_s = time.monotonic() + _CATCH_UP_WAIT_S
     with project.home.bell.listen(APPLIED) as listener:
@@ -143,14 +147,21 @@ def wait_for_all_of_new(project: Opened, names: Iterable[str] | None) -> None:
             listener.wait(_WAIT_S)
 
 
-def _is_new(home: Home, view: ViewPlan) -> bool:
-    """Whether workers follow a view that has no generation, or none that its deltas fit to."""
-    from twofold.batch.roll import is_torn, place_keys
+def _where(home: Home, snapshot: Snapshot, views: Sequence[ViewPlan]) -> list[tuple[ViewPlan, Pointer | None, list[bytes | None]]]:
+    """Views, each with its pointer and the entries of its places, in one round trip."""
+    from twofold.batch.roll import place_keys
 
-    with home.store.snapshot() as snapshot:
-        raw, *places = snapshot.multi_get([layout.pointer_key(view.version), *place_keys(view, home.log.partitions)])
-    pointer = None if raw is None else layout.decode_pointer(raw)
-    return pointer is not None and view.mode != "stream" and (pointer.generation is None or is_torn(view, pointer, places))
+    keys = [[layout.pointer_key(view.version), *place_keys(view, home.log.partitions)] for view in views]
+    stored = iter(snapshot.multi_get(list(itertools.chain(*keys))))
+    found = [list(itertools.islice(stored, len(mine))) for mine in keys]
+    return [(view, None if raw is None else layout.decode_pointer(raw), places) for view, (raw, *places) in zip(views, found, strict=True)]
+
+
+def _is_new(view: ViewPlan, pointer: Pointer, places: Sequence[bytes | None]) -> bool:
+    """Whether a view has no generation, or none that its deltas fit to, so that it cannot be read."""
+    from twofold.batch.roll import is_torn
+
+    return view.mode != "stream" and (pointer.generation is None or is_torn(view, pointer, places))
 
 
 def _apply_all(project: Opened) -> int:
@@ -182,26 +193,21 @@ def due_views(project: Opened) -> list[str]:
 
     So are those without a generation, or with deltas that do not begin where it ends: the project is new, or servers have lost something.
     """
-    from twofold.batch.roll import place_keys
-
     home, now_us = project.home, project.home.clock.now_us()
     views = [view.plan for view in project.compiled.views.values()]
-    keys = [[layout.pointer_key(view.version), *place_keys(view, home.log.partitions)] for view in views]
     with home.store.snapshot() as snapshot:
-        stored = iter(snapshot.multi_get(list(itertools.chain(*keys))))
-        found = [list(itertools.islice(stored, len(mine))) for mine in keys]
-        return [view.name for view, (raw, *places) in zip(views, found, strict=True) if _is_due(home, snapshot, view, raw, places, now_us)]
+        found = _where(home, snapshot, views)
+        return [view.name for view, pointer, places in found if _is_due(home, snapshot, view, pointer, places, now_us)]
 
 
-def _is_due(home: Home, snapshot: Snapshot, view: ViewPlan, raw: bytes | None, places: Sequence[bytes | None], now_us: int) -> bool:
-    from twofold.batch.roll import has_moved_on, history_versions, is_torn
+def _is_due(home: Home, snapshot: Snapshot, view: ViewPlan, pointer: Pointer | None, places: Sequence[bytes | None], now_us: int) -> bool:
+    from twofold.batch.roll import has_moved_on, history_versions
 
-    pointer = None if raw is None else layout.decode_pointer(raw)
     if pointer is None or pointer.generation is None:
         return view.mode != "stream"
     if view.is_static:
         return False
-    if is_torn(view, pointer, places):
+    if _is_new(view, pointer, places):
         return True
     has_fired = pointer.base_us < previous_fire(view.refresh or HYBRID_REFRESH, now_us)
     return has_fired and has_moved_on(snapshot, view, home.log.partitions, history_versions(home.tables, view), now_us)

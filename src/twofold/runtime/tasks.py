@@ -12,6 +12,8 @@ from twofold.runtime.beating import beating
 from twofold.runtime.home import Home
 from twofold.stream.leases import BEAT_S, Lease
 
+TASK_WAIT_S = 600.0
+"""So long whoever was asked for a task waits for its turn."""
 _POLL_S = 0.05
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -92,18 +92,6 @@ def loaded_ids(snapshot: Snapshot, source: str) -> Counted | None:
     return Counted(source, None, edition) if edition else None
 
 
-def _notes(index: Counted, ids: pl.Series, stamps: Sequence[int]) -> Iterator[Callable[[Transaction], None]]:
-    """What notes ids, in parts, for a long commit holds up others; what was noted already changes nothing."""
-    for first in range(0, len(stamps), _IDS_PER_ENTRY):
-        part = slice(first, first + _IDS_PER_ENTRY)
-        events = dict(zip(encoded_keys(ids[part].to_frame()), stamps[part], strict=True))
-
-        def note(txn: Transaction, events: dict[bytes, int] = events, latest_us: int = stamps[part][-1], number: int = first) -> None:
-            _remember(txn, index, events, latest_us, number)
-
-        yield note
-
-
 def _remember(txn: Transaction, index: Counted, events: dict[bytes, int], latest_us: int, number: int) -> None:
     """Note ids with their stamps, none above `latest_us`; `number` tells them from others of that stamp."""
     if events:
@@ -151,6 +139,16 @@ class NotedIds:
         self._mark = mark
         return done
 
+    def note(self, store: Store, ids: pl.Series, stamps: Sequence[int]) -> None:
+        """Note ids, none of them null, with the stamps of their counted events, in ascending order; raises as `commit`.
+
+        That is done in parts, for a long commit holds up others; what was noted already changes nothing.
+        """
+        for first in range(0, len(stamps), _IDS_PER_ENTRY):
+            part = slice(first, first + _IDS_PER_ENTRY)
+            events = dict(zip(encoded_keys(ids[part].to_frame()), stamps[part], strict=True))
+            self.commit(store, partial(_remember, index=self.index, events=events, latest_us=stamps[part][-1], number=first))
+
     def end(self, txn: Transaction) -> None:
         """The commit in which the index is taken; raises StoreUnavailable where some of its ids are lost, or another was taken."""
         self._check(txn)
@@ -171,8 +169,7 @@ def write_first_ids(store: Store, index: Counted, ids: pl.Series, stamps: Sequen
     """
     assert index.partition is not None
     written = NotedIds(index, layout.offset_key(index.source, index.partition), None)
-    for note in _notes(index, ids, stamps):
-        written.commit(store, note)
+    written.note(store, ids, stamps)
     return written
 
 
@@ -193,8 +190,7 @@ def write_loaded_ids(store: Store, source: SourcePlan, history: pl.DataFrame, si
             pass
     is_young = pl.col(source.id).is_not_null() & (pl.col(STAMP) > since_us - source.dedupe_us)
     young = counted(source, history).filter(is_young).sort(STAMP)
-    for note in _notes(written.index, young[source.id], young[STAMP].to_list()):
-        written.commit(store, note)
+    written.note(store, young[source.id], young[STAMP].to_list())
     return written
 
 

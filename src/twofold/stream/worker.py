@@ -55,6 +55,12 @@ class _Pending:
     batches: Sequence[RecordBatch]
     end: int
 
+    @property
+    def events(self) -> int:
+        """How many events are due; the first batch may begin before the applied offset."""
+        before = max(0, self.offset - self.batches[0].first_offset) if self.batches else 0
+        return sum(batch.count for batch in self.batches) - before
+
 
 class Worker:
     """Applies the partitions that it has taken over to the deltas of all views.
@@ -220,7 +226,7 @@ class Worker:
             self._fresh.pop(partition, None)
         self._bell.ring(APPLIED)
         self._note_freshness(pending)
-        return sum(batch.count for part in pending for batch in part.batches) - sum(_applied_before(part) for part in pending)
+        return sum(part.events for part in pending)
 
     def _begin(self, txn: Transaction, partition: int) -> dict[str, int]:
         """The offsets up to which a partition of each source is applied. Raises Fenced where another worker has taken it over."""
@@ -244,14 +250,14 @@ class Worker:
         arrival_us = newest.arrival_us
         frame = _decoded(txn, part)
         self.steps += 1
-        events, decoded_events = sum(batch.count for batch in part.batches) - _applied_before(part), frame.height
+        decoded_events = frame.height
         is_far = far_rows(source, frame)
         if is_far is not None:
             bury_rows(txn, source.name, partition, frame.filter(is_far), "event_time lies too far beyond its arrival", arrival_us)
             frame = frame.filter(~is_far)
         in_time = frame.height
         frame = drop_duplicates(txn, source, partition, frame)
-        count(txn, source, partition, offset, events, decoded_events, in_time, frame)
+        count(txn, source, partition, offset, part.events, decoded_events, in_time, frame)
         for folder in self._folders[source.name]:
             self._fold(txn, folder, partition, frame, arrival_us)
             self.steps += 1
@@ -327,11 +333,6 @@ class Worker:
                 self.leave([partition])
                 continue
             del self._fresh[partition]
-
-
-def _applied_before(part: _Pending) -> int:
-    """How many events of the first batch lie before the applied offset."""
-    return max(0, part.offset - part.batches[0].first_offset) if part.batches else 0
 
 
 def _next_epoch(txn: Transaction, partition: int) -> int:
