@@ -278,6 +278,14 @@ def test_one_name_is_no_list_of_views_to_build(loaded: Any) -> None:
         loaded.build(views="card")
 
 
+def test_views_to_build_beside_a_worker_may_come_from_an_iterator(loaded: Any) -> None:
+    loaded.append("payments", LIVE[0])
+    loaded.catch_up()
+    with loaded.home.lock("worker"):
+        built = loaded.build(views=iter(["card"]))
+    assert [one.view for one in built] == ["card"]
+
+
 def test_a_spine_of_no_rows_has_no_features(loaded: Any) -> None:
     found = loaded.history("card", [])
     assert found.equals(loaded.history("card", [{"card": "a", "at": START_US}]).clear())

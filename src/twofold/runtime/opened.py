@@ -120,15 +120,16 @@ class Opened:
 
         if isinstance(views, str):
             raise DataError(f"views = {views!r} is one name; give a list of them, as in [{views!r}]")
+        names = None if views is None else list(views)
         with alone(self.home, "build", TASK_WAIT_S, progress) as progress:
             finish_loads(self)
             if has_worker(self.home):
-                wait_for_all_of_new(self, views)
+                wait_for_all_of_new(self, names)
             else:
                 self.catch_up()
             base_us = self.home.clock.now_us() if at is None else to_us(at)
             builder = Builder(self.compiled, self.home.log, self.home.store, self.home.tables, self.home.scratch)
-            built = builder.build(base_us, views, progress)
+            built = builder.build(base_us, names, progress)
             self._drop_archived(base_us)
         self.publish_plan()
         return built

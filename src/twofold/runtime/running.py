@@ -7,7 +7,7 @@ import functools
 import itertools
 import sys
 import time
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING
 
 from twofold.errors import Busy, Unavailable
@@ -123,7 +123,7 @@ def catch_up(project: Opened) -> int:
             listener.wait(_WAIT_S)
 
 
-def wait_for_all_of_new(project: Opened, names: Iterable[str] | None) -> None:
+def wait_for_all_of_new(project: Opened, names: Collection[str] | None) -> None:
     """Wait until the workers have applied what the log holds now for those of the views that cannot be read yet.
 
     Built on less they would be answered, and their rows joined to events for ever, as if no more had come. Views that the workers do
